@@ -1,0 +1,23 @@
+# `make train` does the main job, `make test` checks everything; both first set up a virtual environment in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test setup clean
+
+train: setup
+	$(BIN)/python -m going_modular.train
+
+test: setup
+	$(BIN)/ruff check .
+	VIT_OFFLINE=1 $(BIN)/python -m pytest
+
+setup: .venv/ready
+
+.venv/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv

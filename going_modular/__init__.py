@@ -1,0 +1,1 @@
+"""The finished code of the notebooks: the Vision Transformer, its data, its training. Each module does one job."""

@@ -1,0 +1,87 @@
+"""Pictures of data: loss curves, confusion matrix, sheets of predictions. One palette, safe for the colour-blind."""
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"  # Okabe and Ito, 2008
+
+
+def plot_loss_curves(results: dict[str, list[float]], num_classes: int | None = None) -> Figure:
+    """Loss and accuracy against epochs, for what `engine.train` returns: train_loss, train_acc, test_loss, test_acc.
+
+    With num_classes, a line shows the loss of a guess that gives every class the same share, ln(num_classes).
+    """
+    epochs = range(1, len(results["train_loss"]) + 1)
+    marker = "o" if len(epochs) < 2 else None  # a line through one point can't be seen
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for axis, quantity, label in zip(axes, ("loss", "acc"), ("loss", "accuracy")):
+        axis.plot(epochs, results[f"train_{quantity}"], color=BLUE, label="training", marker=marker)
+        axis.plot(epochs, results[f"test_{quantity}"], color=ORANGE, label="test", marker=marker)
+        axis.set(xlabel="epoch", ylabel=label)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[1].set_ylim(0, 1)
+    if num_classes:
+        axes[0].axhline(np.log(num_classes), color=GREY, linestyle="--", label=f"equal shares, ln({num_classes})")
+    for axis in axes:
+        axis.legend(frameon=False)
+    return figure
+
+
+def plot_confusion_matrix(matrix: torch.Tensor, class_names: Sequence[str]) -> Figure:
+    """Counts [true class, predicted class], coloured by the share of the true class. Numbers for up to 20 classes."""
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    few = len(class_names) <= 20
+    side = 2.6 + 0.55 * len(class_names) if few else 9
+    figure, axis = plt.subplots(figsize=(side + 1.2, side), layout="constrained")
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.85)
+    axis.set(xlabel="predicted class", ylabel="true class")
+    if few:
+        axis.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
+        axis.set_yticks(range(len(class_names)), class_names)
+        for row, column in np.ndindex(*counts.shape):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=color)
+    return figure
+
+
+def plot_predictions(
+    images: Sequence[Image.Image | torch.Tensor], probabilities: torch.Tensor, class_names: Sequence[str],
+    labels: Sequence[int] | None = None, columns: int = 6,
+) -> Figure:
+    """A sheet of images, each under its most probable class; a wrong one is red and tells the true class.
+
+    images: PIL images, or tensors [3, height, width] in [-1, 1]; probabilities [len(images), num_classes].
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    size = (2.1 * columns, 2.45 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (axis, image) in enumerate(zip(axes.flat, images)):
+        if isinstance(image, torch.Tensor):
+            image = (image.permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1)
+        axis.imshow(image)
+        guess = int(probabilities[i].argmax())
+        right = labels is None or guess == labels[i]
+        title = f"{class_names[guess]} {probabilities[i, guess]:.0%}"
+        if labels is not None:
+            title += "" if right else f"\nis {class_names[labels[i]]}"
+        axis.set_title(title, color="black" if right else RED, fontsize=11)
+    return figure
+
+
+def save(figure: Figure, file: str | Path) -> None:
+    """Save a figure and close it."""
+    figure.savefig(file, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,87 @@
+"""Predict with a trained model. As a command: python -m going_modular.predictions RUN IMAGE... [--save FILE]"""
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms import v2
+
+from going_modular import plots
+from going_modular.data_setup import read_image
+from going_modular.utils import RunInfo, load_model
+
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+class Prediction(NamedTuple):
+    """The most probable class, and the probability of each class by its name."""
+
+    class_name: str
+    probabilities: dict[str, float]
+
+
+def predict(model: nn.Module, image_or_path: Image.Image | str | Path, info: RunInfo) -> Prediction:
+    """Classify one image with what `utils.load_model` returned. Raises DataError where the file is no sound image."""
+    image = image_or_path if isinstance(image_or_path, Image.Image) else read_image(image_or_path)
+    batch = info.transform(image.convert("RGB")).unsqueeze(0)
+    probabilities = predict_all(model, [(batch, torch.zeros(1))])[0][0]
+    shares = dict(zip(info.class_names, probabilities.tolist()))
+    return Prediction(max(shares, key=shares.get), shares)
+
+
+@torch.inference_mode()
+def predict_all(model: nn.Module, dataloader: Iterable) -> tuple[torch.Tensor, torch.Tensor]:
+    """(probabilities [images, num_classes], labels [images]) of all batches, on the CPU."""
+    model.eval()
+    device = next(model.parameters()).device
+    probabilities, labels = zip(*[(model(images.to(device)).softmax(dim=-1).cpu(), y) for images, y in dataloader])
+    return torch.cat(probabilities), torch.cat(labels)
+
+
+def pred_and_plot_image(
+    model: nn.Module, class_names: Sequence[str], image_path: str | Path, image_size: tuple[int, int] = (224, 224),
+    transform: Callable | None = None, device: torch.device | str | None = None,
+) -> None:
+    """Classify an image file and draw it with its class and probability, in the current pyplot figure's place.
+
+    Any model goes. Without a transform the image is resized to image_size (height, width) and normalised with
+    ImageNet's mean and deviation; for a model of `train`, give info.transform of `utils.load_model`.
+    device: where to run; None leaves the model where it is.
+    """
+    if device is not None:
+        model.to(device)
+    transform = transform or v2.Compose([
+        v2.Resize(image_size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    image = read_image(image_path)
+    probabilities, _ = predict_all(model, [(transform(image).unsqueeze(0), torch.zeros(1))])
+    plots.plot_predictions([image], probabilities, class_names)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m going_modular.predictions", description="Classify images.")
+    parser.add_argument("run", help="the folder of a run, or a checkpoint (.pt)")
+    parser.add_argument("images", nargs="+", metavar="image", help="image files")
+    parser.add_argument("--save", metavar="FILE", help="save a picture of the images and their classes, as PNG")
+    args = parser.parse_args(argv)
+    try:
+        model, info = load_model(args.run)
+        images = [read_image(path) for path in args.images]
+        predictions = [predict(model, image, info) for image in images]
+        for path, prediction in zip(args.images, predictions):
+            print(f"{path}: {prediction.class_name} {prediction.probabilities[prediction.class_name]:.3f}")
+        if args.save:
+            probabilities = torch.tensor([list(prediction.probabilities.values()) for prediction in predictions])
+            plots.save(plots.plot_predictions(images, probabilities, info.class_names), args.save)
+    except (ValueError, OSError) as error:  # what is wrong with a file or a checkpoint, in one line
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

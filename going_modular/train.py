@@ -1,0 +1,298 @@
+"""The main job: python -m going_modular.train trains a Vision Transformer and says how well it learned."""
+import argparse
+import json
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from going_modular import data_setup, plots
+from going_modular.predictions import predict_all
+from going_modular.trainer import Recipe, Trainer, TrainingError
+from going_modular.utils import CheckpointError, pick_device, write_atomically
+from going_modular.vit import VARIANTS, ViT, count_macs, count_parameters
+
+SMALL = {"mnist": 28, "drawn_digits": 28, "cifar10": 32, "cifar100": 32, "drawn_things": 32}  # image size in pixels
+
+# group: option, its type, its default (None: it follows from data and device, as the help says), its help
+OPTIONS = {
+    "data": [
+        ("data", str, "auto", "a folder with train/CLASS/ and test/CLASS/, or one of "
+         f"{', '.join(data_setup.NAMES)}; auto takes the photos where they can be had, else drawn food"),
+        ("skip-bad-images", bool, False, "leave out images that can't be read, and count them"),
+        ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
+        ("min-scale", float, 0.35, "a random crop covers at least this share of a training image"),
+        ("num-workers", int, None, "processes that prepare images; default: none for images of up to 64 px, which are "
+         "faster without, else one for each processor, 8 at most"),
+    ],
+    "model": [
+        ("model", str, None, f"one of {', '.join(VARIANTS)}, with a patch size (B/16) or without; default: Mini on a "
+         "CPU and for small images, B/16 on a GPU"),
+        ("patch-size", int, None, "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 patches "
+         "or more"),
+        ("image-size", int, None, "side of the image in pixels; default: that of the data set for digits and things, "
+         "else 64 on a CPU and 224 on a GPU"),
+        ("layers", int, None, "number of encoder layers; default: the variant's, as for the next three"),
+        ("hidden-size", int, None, "size of a token"),
+        ("heads", int, None, "number of attention heads"),
+        ("mlp-size", int, None, "size of the hidden layer in the MLP"),
+        ("pool", str, "mean", "what the head reads: token (class token) or mean (of all patches)"),
+        ("dropout", float, 0.0, "dropout rate"),
+        ("drop-path", float, 0.1, "stochastic depth: rate of the last layer"),
+    ],
+    "training": [
+        ("epochs", int, None, "passes over the training images; default: as many as show 20,000 images, at least 5"),
+        ("batch-size", int, 32, "images in a step"),
+        ("lr", float, 1e-3, "highest learning rate"),
+        ("weight-decay", float, 0.05, "AdamW's, on weight matrices alone"),
+        ("warmup", float, 0.05, "share of all steps over which the learning rate rises"),
+        ("clip-norm", float, 1.0, "largest norm of the gradients"),
+        ("label-smoothing", float, 0.1, "share of the label that is spread over all classes"),
+        ("mixup", float, 0.2, "alpha of mixup, which trains on mixed pairs of images; 0 for none"),
+        ("ema", float, 0.0, "decay of a running average of the weights; 0 for none"),
+        ("seed", int, 42, "seed of all random numbers"),
+        ("device", str, "auto", "cpu, cuda or mps; auto takes the fastest there is"),
+        ("compile", bool, False, "use torch.compile"),
+    ],
+    "output": [
+        ("output", Path, None, "folder of this run; default: runs/DATA-MODEL-TIME"),
+        ("resume", bool, False, "go on with the run in --output, with its options"),
+    ],
+}
+OF_THE_CALL = {"device", "num_workers", "output", "resume"}  # not of the run: they may differ when it goes on
+DEFAULTS = {name.replace("-", "_"): default for group in OPTIONS.values() for name, _, default, _ in group}
+VARIANT_SIZES = {"layers": "num_layers", "hidden_size": "hidden_size", "heads": "num_heads", "mlp_size": "mlp_size"}
+
+
+def parse(argv: Sequence[str] | None) -> dict:
+    """The options that were given, by name; those that were not are absent."""
+    parser = argparse.ArgumentParser(
+        "python -m going_modular.train", argument_default=argparse.SUPPRESS, allow_abbrev=False,
+        description="Train a Vision Transformer on images and say how well it learned. Without any option: on photos "
+        "of pizza, steak and sushi (drawn ones without a network), in a few minutes on a CPU, or ViT-B/16 on a GPU.",
+    )
+    for group, options in OPTIONS.items():
+        section = parser.add_argument_group(group)
+        for name, kind, default, text in options:
+            if kind is bool:
+                section.add_argument(f"--{name}", action="store_true", help=text)
+            else:
+                text += "" if default is None else f" (default: {default})"
+                metavar = {str: "NAME", int: "N", float: "X", Path: "FOLDER"}[kind]
+                section.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
+    return vars(parser.parse_args(argv))
+
+
+def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -> dict:
+    """The settings with what follows from data and device filled in."""
+    on_gpu, small = device.type != "cpu", data.name in SMALL
+    settings = dict(settings)
+    if settings["data"] == "auto":
+        settings["data"] = data.name
+    if settings["model"] is None:
+        settings["model"] = "B/16" if on_gpu and not small else "Mini"
+    if settings["image_size"] is None:
+        settings["image_size"] = SMALL.get(data.name, 224 if on_gpu else 64)
+    if settings["patch_size"] is None and "/" not in settings["model"]:
+        size = settings["image_size"]
+        settings["patch_size"] = max(patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0)
+    if settings["epochs"] is None:
+        settings["epochs"] = max(5, round(20_000 / len(data.train)))
+    if settings["num_workers"] is None:
+        settings["num_workers"] = 0 if settings["image_size"] <= 64 else min(os.cpu_count(), 8)
+    return settings
+
+
+def build_model(settings: dict, num_classes: int) -> ViT:
+    """The model that the settings describe. Raises ValueError for sizes that do not fit together."""
+    sizes = {ours: settings[name] for name, ours in VARIANT_SIZES.items() if settings[name] is not None}
+    return ViT.from_variant(
+        settings["model"], settings["patch_size"], image_size=settings["image_size"], num_classes=num_classes,
+        pool=settings["pool"], dropout=settings["dropout"], drop_path=settings["drop_path"], **sizes,
+    )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder; the system frees the lock when this process ends, however it ends.
+
+    Raises ValueError where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"another training is writing to {folder}: wait for it, or use another --output") from None
+        yield
+
+
+def settings_of(options: dict) -> dict:
+    """All settings of this call: those of the run that goes on, or the defaults, and the options given.
+
+    Raises ValueError for options that contradict the run, CheckpointError where there is no run to go on with.
+    """
+    if not options.get("resume"):
+        return {**DEFAULTS, **options}
+    if "output" not in options:
+        raise ValueError("--resume needs the folder of the run: --output FOLDER")
+    file = options["output"] / "settings.json"
+    try:
+        stored = json.loads(file.read_text())
+    except (OSError, ValueError):
+        raise CheckpointError(f"there is no run to go on with in {options['output']}: check --output, or leave out "
+                              "--resume to start one") from None
+    for name, value in options.items():
+        if name not in OF_THE_CALL and value != stored[name]:
+            raise ValueError(f"--{name.replace('_', '-')} {value} contradicts the run in {options['output']}, "
+                             f"which has {stored[name]}: leave it out")
+    return {**DEFAULTS, **stored, **options}
+
+
+def of_the_run(settings: dict) -> dict:
+    """What a run that goes on must keep."""
+    return {name: value for name, value in settings.items() if name not in OF_THE_CALL}
+
+
+def wilson_interval(correct: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share, after Wilson (1927): right for small counts and for shares near 0 and 1."""
+    z, share = 1.959964, correct / count
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return middle - half, middle + half
+
+
+def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
+    """Score the trained model on the test set, save pictures and results.json, and return what stands there."""
+    loader = trainer.loaders["test"]
+    probabilities, labels = predict_all(trainer.evaluated, loader)
+    correct, count, classes = int((probabilities.argmax(1) == labels).sum()), len(labels), len(data.class_names)
+    matrix = multiclass_confusion_matrix(probabilities, labels, num_classes=classes)
+    low, high = wilson_interval(correct, count)
+    results = {
+        "test_accuracy": correct / count, "test_accuracy_95": [low, high], "correct": correct, "test_images": count,
+        "one_class_accuracy": labels.bincount().max().item() / count,
+        "test_loss": F.nll_loss(probabilities.log(), labels).item(), "guess_loss": math.log(classes),
+        "confusion_matrix": matrix.tolist(), "class_names": data.class_names, "train_images": len(data.train),
+        "train_seconds": sum(row["seconds"] for row in trainer.history), "epochs": len(trainer.history),
+    }
+    names = ("train_loss", "train_acc", "test_loss", "test_acc")
+    curves = {name: [row[name] for row in trainer.history] for name in names}
+    plots.save(plots.plot_loss_curves(curves, classes), output / "loss_curves.png")
+    plots.save(plots.plot_confusion_matrix(matrix, data.class_names), output / "confusion_matrix.png")
+    chosen = torch.linspace(0, count - 1, min(24, count)).long()  # spread over the classes, which lie in order
+    images = [data.test[int(i)][0] for i in chosen]
+    plots.save(plots.plot_predictions(images, probabilities[chosen], data.class_names, labels[chosen].tolist()),
+               output / "predictions.png")
+    write_json(output / "results.json", results)
+    return results
+
+
+def write_json(file: Path, values: dict) -> None:
+    write_atomically(file, lambda temporary: temporary.write_text(json.dumps(values, indent=1, default=str) + "\n"))
+
+
+def table(results: dict, output: Path) -> str:
+    """The end of a run in seven lines."""
+    r = results
+    (low, high), classes = r["test_accuracy_95"], len(r["class_names"])
+    return f"""
+test accuracy       {r["test_accuracy"]:.3f}   95 % interval {low:.3f} to {high:.3f}, {r["test_images"]} images
+always one class    {r["one_class_accuracy"]:.3f}   what the most frequent class alone would score
+test loss           {r["test_loss"]:.3f}   equal shares for all classes would have {r["guess_loss"]:.3f}, ln({classes})
+training            {r["train_seconds"]:.0f} s   {r["epochs"]} epochs of {r["train_images"]} images, evaluation included
+results             {output}: last.pt, best.pt, history.csv, results.json,
+                    loss_curves.png, confusion_matrix.png, predictions.png
+classify a photo    python -m going_modular.predictions {shlex.quote(str(output))} PHOTO"""
+
+
+def train(settings: dict) -> None:
+    """Do a run by its settings, from the data to the table."""
+    device = pick_device(settings["device"])
+    recipe_of({**settings, "epochs": 1 if settings["epochs"] is None else settings["epochs"]})  # before any download
+    data = data_setup.load(settings["data"], skip_bad_images=settings["skip_bad_images"])
+    settings = complete(settings, data, device)
+    recipe = recipe_of(settings)
+    torch.manual_seed(recipe.seed)
+    model = build_model(settings, len(data.class_names))
+    print(data.note)
+    print(f"{settings['model']} on {device}: {count_parameters(model):,} parameters, "
+          f"{count_macs(model) / 1e6:,.0f} million multiply-adds for {settings['image_size']} px", flush=True)
+
+    output = settings["output"] or Path("runs") / "-".join(
+        [Path(data.name).name, settings["model"].replace("/", ""), time.strftime("%Y%m%d-%H%M%S")])
+    with locked(output):
+        if not settings["resume"]:
+            if [file for file in output.iterdir() if file.name != ".lock"]:
+                raise ValueError(f"{output} is not empty: go on with its run by --resume, or use another --output")
+            write_json(output / "settings.json", of_the_run(settings))
+        trainer = build_trainer(model, data, settings, recipe, device, output)
+        if settings["resume"]:
+            trainer.resume()
+        try:
+            trainer.fit()
+        except (KeyboardInterrupt, TrainingError) as error:
+            stopped = "stopped" if isinstance(error, KeyboardInterrupt) else error
+            done = len(trainer.history)
+            kept = f"{output / 'last.pt'} holds epoch {done}" if done else "no epoch was finished, so nothing is saved"
+            if done:
+                kept += f"; go on with: python -m going_modular.train --output {shlex.quote(str(output))} --resume"
+            raise TrainingError(f"{stopped}; {kept}") from None
+        print(table(report(trainer, data, output), output))
+
+
+def recipe_of(settings: dict) -> Recipe:
+    """Raises ValueError for a setting that makes no sense."""
+    if settings["batch_size"] < 1:
+        raise ValueError(f"batch_size must be at least 1, not {settings['batch_size']}")
+    return Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
+
+
+def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe: Recipe, device: torch.device,
+                  output: Path) -> Trainer:
+    size, batch, workers = settings["image_size"], settings["batch_size"], settings["num_workers"]
+    kept, held_out = data_setup.split(data.train, settings["hold_out"], seed=recipe.seed)
+    augmented = data_setup.train_transform(size, settings["min_scale"], flip=data.flip)
+    plain = data_setup.eval_transform(size)
+    train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers)
+    val_loader = data_setup.make_loader(held_out, plain, batch, num_workers=workers)
+    test_loader = data_setup.make_loader(data.test, plain, batch, num_workers=workers)
+    description = {
+        "class_names": data.class_names, "architecture": model.settings,
+        "settings": of_the_run(settings),
+    }
+    return Trainer(model, train_loader, val_loader, test_loader, recipe, device, output, description)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        train(settings_of(parse(argv)))
+    except (ValueError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, a folder without permission
+        print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: stopped before the training began; nothing was lost", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""What a long run needs around `engine.train_step`: a recipe, mixed precision, checkpoints, resume, a progress bar.
+
+The loop itself stays the one of `engine`. What a long run adds to each step hangs on what that loop is given: the
+optimizer (clipping before its step; schedule and weight averaging after it), the loss (progress, and a stop where it
+is no longer finite), the batches (mixup, progress bar) and the model (autocast).
+"""
+import csv
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from going_modular import engine
+from going_modular.utils import CheckpointError, read_checkpoint, set_seeds, write_atomically
+
+COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "seconds", "val_loss", "val_acc"]
+
+
+class TrainingError(RuntimeError):
+    """A run that can't go on, or can't start. The message is one line: what happened and the way out."""
+
+
+@dataclass
+class Recipe:
+    """How to train. The defaults are a recipe for a few hundred photos; Table 3 has the paper's."""
+
+    epochs: int
+    lr: float = 1e-3  # the highest one, after the warm-up
+    weight_decay: float = 0.05  # decoupled, on weight matrices alone
+    warmup: float = 0.05  # share of all steps over which the learning rate rises linearly
+    clip_norm: float = 1.0  # global gradient norm
+    label_smoothing: float = 0.1
+    mixup: float = 0.0  # alpha of the Beta distribution that mixes pairs of images; 0 mixes none
+    ema: float = 0.0  # decay of the running average of the weights that is evaluated and kept; 0 keeps the last ones
+    seed: int = 42
+    compile: bool = False  # torch.compile
+
+    def __post_init__(self):
+        for name in ("epochs", "lr", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("warmup", "label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+        for name in ("weight_decay", "mixup"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Two groups for AdamW: the weight matrices of linear layers and convolutions decay; biases, LayerNorms, class
+    token and position embeddings do not."""
+    decayed = [module.weight for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    names = {id(parameter) for parameter in decayed}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in names]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
+    """The learning rate of a step (from 0 on) as a share of the highest: a linear rise, then half a cosine to 0."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(total_steps - warmup_steps, 1)))
+
+
+class Autocast(nn.Module):
+    """A model that runs in bfloat16 where that is safe; its logits are float32."""
+
+    def __init__(self, model: nn.Module, device_type: str):
+        super().__init__()
+        self.model, self.device_type = model, device_type
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device_type, torch.bfloat16):
+            return self.model(images).float()
+
+
+class WatchedLoss:
+    """A loss function that shows its running mean on the progress bar, and stops the run when it is not finite."""
+
+    def __init__(self, loss_fn: Callable, optimizer: torch.optim.Optimizer):
+        self.loss_fn, self.optimizer, self.bar = loss_fn, optimizer, None
+        self.start()
+
+    def start(self) -> None:
+        """Forget what was counted: an epoch begins."""
+        self.loss, self.correct, self.images = 0.0, 0, 0
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = self.loss_fn(logits, labels)
+        value = loss.item()
+        if not math.isfinite(value):
+            lr = self.optimizer.param_groups[0]["lr"]
+            raise TrainingError(f"the loss is {value} at a learning rate of {lr:.2g}; try a lower --lr")
+        hard_labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
+        self.correct += (logits.argmax(dim=1) == hard_labels).sum().item()
+        self.loss += value * len(logits)
+        self.images += len(logits)
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{self.loss / self.images:.3f}", accuracy=f"{self.correct / self.images:.3f}",
+                                 refresh=False)
+            self.bar.update(len(logits))
+        return loss
+
+
+class Trainer:
+    """One run: trains `model` by `recipe` and keeps it in the folder `output`.
+
+    The folder gets history.csv (COLUMNS; a row an epoch), last.pt after each epoch, and best.pt, the epoch with the
+    highest accuracy on `val_loader`, a part held out of the training set. After a stop, `resume` and `fit` go on
+    from last.pt and give the weights of the uninterrupted run: the random numbers of an epoch follow from seed and
+    epoch alone.
+
+    description: plain values that go into the checkpoints: class_names, architecture, settings (utils.load_model).
+    """
+
+    def __init__(
+        self, model: nn.Module, train_loader: DataLoader, val_loader: DataLoader, test_loader: DataLoader,
+        recipe: Recipe, device: torch.device, output: str | Path, description: dict,
+    ):
+        self.model = model.to(device)
+        self.loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
+        self.recipe, self.device, self.output, self.description = recipe, device, Path(output), description
+        self.history: list[dict] = []
+
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr,
+                                           fused=device.type in ("cpu", "cuda"))
+        total_steps = recipe.epochs * len(train_loader)
+        warmup_steps = round(recipe.warmup * total_steps)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: warmup_cosine(step, warmup_steps, total_steps))
+        self.optimizer.register_step_pre_hook(lambda *_: self._before_step())
+        self.optimizer.register_step_post_hook(lambda *_: self._after_step())
+
+        self.average = None
+        if recipe.ema:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+        self.final_model = self.average.module if self.average else model  # what is evaluated and kept
+        self.mixup = v2.MixUp(alpha=recipe.mixup, num_classes=len(description["class_names"])) if recipe.mixup else None
+        self.loss_fn = WatchedLoss(nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing), self.optimizer)
+
+        def in_mixed_precision(model: nn.Module) -> nn.Module:
+            return Autocast(model, device.type) if device.type == "cuda" else model
+
+        self.trained, self.evaluated = in_mixed_precision(self.model), in_mixed_precision(self.final_model)
+        if recipe.compile:
+            self.trained = torch.compile(self.trained)
+
+    def fit(self) -> list[dict]:
+        """Train the epochs that are left. Returns the history: a dict with COLUMNS for each epoch.
+
+        Raises TrainingError where the loss is no longer finite or a file can't be written; last.pt stays.
+        """
+        done, epochs, images = len(self.history), self.recipe.epochs, len(self.loaders["train"].dataset)
+        start = time.perf_counter()
+        with tqdm(total=epochs * images, initial=done * images, unit=" images", disable=None) as self.loss_fn.bar:
+            for epoch in range(done, epochs):
+                self.loss_fn.bar.set_description(f"epoch {epoch + 1}/{epochs}")
+                row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
+                row["test_loss"], row["test_acc"] = self.evaluate("test")
+                row["val_loss"], row["val_acc"] = self.evaluate("val")
+                row["seconds"], start = time.perf_counter() - start, time.perf_counter()
+                self.history.append(row)
+                self._save()
+                tqdm.write(f"epoch {epoch + 1:>3}/{epochs}   train: loss {row['train_loss']:.3f}, accuracy "
+                           f"{row['train_acc']:.3f}   test: loss {row['test_loss']:.3f}, accuracy "
+                           f"{row['test_acc']:.3f}   {row['seconds']:.1f} s")
+        return self.history
+
+    def evaluate(self, part: str) -> tuple[float, float]:
+        """(mean loss, accuracy) of the model that is kept on "val" or "test"; the loss is without label smoothing."""
+        return engine.test_step(self.evaluated, self.loaders[part], F.cross_entropy, self.device)
+
+    def resume(self) -> None:
+        """Take up the run that `output` holds, after its last whole epoch.
+
+        Raises CheckpointError where there is none, or it holds another model or another recipe.
+        """
+        path = self.output / "last.pt"
+        checkpoint = read_checkpoint(path)
+        for name, ours in (("architecture", self.description["architecture"]), ("recipe", asdict(self.recipe))):
+            theirs = checkpoint[name]
+            other = [f"{key} {theirs.get(key)} (now {ours.get(key)})" for key in ours if ours[key] != theirs.get(key)]
+            if other:
+                raise CheckpointError(f"{path} was made with another {name}: {', '.join(other)}; use the same options, "
+                                      "or another --output")
+        training = checkpoint["training"]
+        self.model.load_state_dict(training["model"])
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.scheduler.load_state_dict(training["scheduler"])
+        if self.average:
+            self.average.module.load_state_dict(checkpoint["model"])
+            self.average.n_averaged.fill_(training["averaged"])
+        self.history = checkpoint["history"]
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        set_seeds((self.recipe.seed + epoch * 1_000_003) % 2**32)  # dropout, stochastic depth and mixup of this epoch
+        if hasattr(self.loaders["train"].sampler, "set_epoch"):
+            self.loaders["train"].sampler.set_epoch(epoch)
+        batches = self.loaders["train"]
+        if self.mixup:
+            batches = (self.mixup(images, labels) for images, labels in batches)
+        lr = self.optimizer.param_groups[0]["lr"]
+        self.loss_fn.start()
+        loss, accuracy = engine.train_step(self.trained, batches, self.loss_fn, self.optimizer, self.device)
+        return {"train_loss": loss, "train_acc": accuracy, "lr": lr}
+
+    def _before_step(self) -> None:
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        if not math.isfinite(norm):
+            raise TrainingError(f"the gradients are no longer finite ({norm}); try a lower --lr")
+
+    def _after_step(self) -> None:
+        self.scheduler.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+
+    def _save(self) -> None:
+        """Write history.csv and last.pt, and best.pt where this epoch is the best on the held-out part."""
+        checkpoint = {
+            **self.description, "model": self.final_model.state_dict(), "epoch": len(self.history),
+            "recipe": asdict(self.recipe), "history": self.history,
+        }
+        training = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                    "scheduler": self.scheduler.state_dict(),
+                    "averaged": self.average.n_averaged.item() if self.average else 0}
+        path = self.output / "last.pt"
+        try:
+            write_atomically(path, lambda file: torch.save({**checkpoint, "training": training}, file))
+            write_atomically(self.output / "history.csv", self._write_history)
+            if self.history[-1]["val_acc"] >= max(row["val_acc"] for row in self.history):
+                path = self.output / "best.pt"
+                write_atomically(path, lambda file: torch.save(checkpoint, file))
+        except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
+            reason = str(error).split("\n")[0]
+            raise TrainingError(f"{path} can't be written ({reason}): make room and go on with --resume; what was "
+                                "written before is still there") from None
+
+    def _write_history(self, file: Path) -> None:
+        with open(file, "w", newline="") as target:
+            writer = csv.DictWriter(target, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.history)

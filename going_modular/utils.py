@@ -1,0 +1,118 @@
+"""Seeds, device, files: what several modules need. Checkpoints are read as tensors and plain values, never as code."""
+import dataclasses
+import os
+import pickle
+import random
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from going_modular.data_setup import eval_transform
+from going_modular.vit import ViT
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used. The message is one line: which file, what is wrong, the way out."""
+
+
+@dataclasses.dataclass
+class RunInfo:
+    """What belongs to a trained model besides its weights: what is needed to use it, and how it came about."""
+
+    class_names: list[str]
+    image_size: int  # pixels
+    transform: Callable  # the evaluation transform: PIL image -> [3, image_size, image_size]
+    settings: dict  # of the run: data, lr, seed, ...
+    epoch: int  # epochs trained
+
+
+def set_seeds(seed: int = 42) -> None:
+    """Seed the random numbers of Python, NumPy and PyTorch, on all devices."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """A torch device by name; "auto" takes the first there is of CUDA, Apple's MPS, and the CPU.
+
+    Raises ValueError where this machine lacks the device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):  # PyTorch without CUDA raises the latter
+        raise ValueError(f"there is no device {name!r} on this machine; leave --device out, or use cpu") from None
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it and rename it: `path` is whole at any moment.
+
+    Where that fails, on a full disk for example, the file of before stays, and nothing half written is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Path:
+    """Save a model's state dict as target_dir/model_name, which must end in .pt or .pth. Returns the path."""
+    if not model_name.endswith((".pt", ".pth")):
+        raise ValueError(f"model_name must end in .pt or .pth, not {model_name!r}")
+    path = Path(target_dir) / model_name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: torch.save(model.state_dict(), temporary))
+    return path
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """Read a checkpoint of `trainer` onto the CPU.
+
+    Raises CheckpointError where the file is missing, cut short, not a checkpoint of this package, or holds anything
+    but tensors and plain values (code in a pickle is never run).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}: check the path, or train first")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        if zipfile.is_zipfile(path):
+            raise CheckpointError(f"{path} holds more than tensors and plain values: it is not loaded, as such a file "
+                                  "can run code; use a checkpoint that this package wrote") from None
+        raise CheckpointError(f"{path} is no checkpoint: use the last.pt or best.pt of a run") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+        raise CheckpointError(f"{path} is cut short or damaged: use another checkpoint, or train again") from None
+    if not isinstance(checkpoint, dict) or not {"model", "architecture", "settings", "class_names"} <= set(checkpoint):
+        raise CheckpointError(f"{path} is not a checkpoint of this package: use the last.pt or best.pt of a run")
+    return checkpoint
+
+
+def load_model(run_folder_or_checkpoint: str | Path) -> tuple[ViT, RunInfo]:
+    """Load a trained model, in evaluation mode on the CPU, from a run folder (its last.pt) or from a checkpoint.
+
+    Raises CheckpointError as read_checkpoint does, and where the weights do not fit the architecture beside them.
+    """
+    path = Path(run_folder_or_checkpoint)
+    if path.is_dir():
+        path = path / "last.pt"
+    checkpoint = read_checkpoint(path)
+    try:
+        model = ViT(**checkpoint["architecture"])
+        model.load_state_dict(checkpoint["model"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"the weights in {path} do not fit their architecture: {error}".split("\n")[0]) from None
+    image_size = checkpoint["architecture"]["image_size"]
+    info = RunInfo(checkpoint["class_names"], image_size, eval_transform(image_size), checkpoint["settings"],
+                   checkpoint["epoch"])
+    return model.eval(), info

@@ -1,0 +1,309 @@
+"""The Vision Transformer of *An Image is Worth 16x16 Words* (Dosovitskiy et al., ICLR 2021), in the order of the
+notebooks. It needs torch alone: copy this file away and it works.
+
+Shapes are written [batch, tokens, hidden_size]. An image is H x W x C, a patch P x P; there are N = HW / P^2 patches,
+and with the class token T = N + 1 tokens of size D (hidden_size), k heads of size D / k, and MLPs of size M.
+"""
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# Table 1, and two sizes that came later: Ti and S (Touvron et al., 2021). "Mini" is ours, for CPUs and small images.
+VARIANTS = {
+    "Mini": dict(num_layers=6, hidden_size=128, mlp_size=512, num_heads=4),
+    "Ti": dict(num_layers=12, hidden_size=192, mlp_size=768, num_heads=3),
+    "S": dict(num_layers=12, hidden_size=384, mlp_size=1536, num_heads=6),
+    "B": dict(num_layers=12, hidden_size=768, mlp_size=3072, num_heads=12),
+    "L": dict(num_layers=24, hidden_size=1024, mlp_size=4096, num_heads=16),
+    "H": dict(num_layers=32, hidden_size=1280, mlp_size=5120, num_heads=16),
+}
+
+
+def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """Cut images [batch, C, H, W] into flattened patches [batch, N, C * P * P], row by row (x_p of Section 3.1).
+
+    Within a patch the channel comes first, as in the weight of a convolution, so both can share one weight.
+    """
+    batch, channels, height, width = images.shape
+    rows, columns = height // patch_size, width // patch_size
+    patches = images.reshape(batch, channels, rows, patch_size, columns, patch_size)
+    patches = patches.permute(0, 2, 4, 1, 3, 5)  # [batch, rows, columns, C, P, P]
+    return patches.reshape(batch, rows * columns, channels * patch_size**2)
+
+
+class PatchEmbedding(nn.Module):
+    """x_p E of Equation 1: images [batch, C, H, W] -> patch embeddings [batch, N, hidden_size].
+
+    One linear layer for all patches: the same numbers as a convolution with kernel and stride P, as one matrix product.
+    """
+
+    def __init__(self, patch_size: int = 16, in_channels: int = 3, hidden_size: int = 768):
+        super().__init__()
+        self.patch_size = patch_size
+        self.projection = nn.Linear(in_channels * patch_size**2, hidden_size)
+
+    def forward(self, images: torch.Tensor, intermediates: dict | None = None) -> torch.Tensor:
+        patches = patchify(images, self.patch_size)  # [batch, N, C * P * P]
+        if intermediates is not None:
+            intermediates["patches"] = patches
+        return self.projection(patches)
+
+
+class MultiheadSelfAttention(nn.Module):
+    """MSA of Equations 5 to 8: [batch, tokens, hidden_size] -> the same shape.
+
+    The three projections of all heads stand in one matrix, rows q, k, v. Dropout follows the output projection
+    (Appendix B.1); there is none on the attention weights.
+    Raises ValueError where num_heads does not divide hidden_size.
+    """
+
+    def __init__(self, hidden_size: int = 768, num_heads: int = 12, dropout: float = 0.0):
+        super().__init__()
+        if hidden_size % num_heads:
+            raise ValueError(f"num_heads ({num_heads}) does not divide hidden_size ({hidden_size})")
+        self.num_heads = num_heads
+        self.head_size = hidden_size // num_heads
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.out = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, z: torch.Tensor, num_queries: int | None = None, intermediates: dict | None = None
+    ) -> torch.Tensor:
+        """With num_queries, only the first so many tokens ask and get an answer: [batch, num_queries, hidden_size]."""
+        if num_queries is None:
+            q, k, v = self.qkv(z).chunk(3, dim=-1)  # Equation 5
+        else:
+            sizes = [self.out.in_features, 2 * self.out.in_features]
+            (w_q, w_kv), (b_q, b_kv) = self.qkv.weight.split(sizes), self.qkv.bias.split(sizes)
+            q = F.linear(z[:, :num_queries], w_q, b_q)
+            k, v = F.linear(z, w_kv, b_kv).chunk(2, dim=-1)
+        q, k, v = (x.unflatten(-1, (self.num_heads, self.head_size)).transpose(1, 2) for x in (q, k, v))
+        # now each is [batch, num_heads, tokens, head_size]
+        if intermediates is None:
+            heads = F.scaled_dot_product_attention(q, k, v)  # Equations 6 and 7 in one kernel
+        else:
+            weights = torch.softmax(q @ k.transpose(-2, -1) / math.sqrt(self.head_size), dim=-1)  # Equation 6
+            heads = weights @ v  # Equation 7
+            intermediates["attention"] = weights  # [batch, num_heads, queries, tokens]
+        return self.dropout(self.out(heads.transpose(1, 2).flatten(-2)))  # Equation 8
+
+
+class MLPBlock(nn.Module):
+    """The MLP of Equation 3: two linear layers with a GELU between, dropout after both (Appendix B.1).
+
+    [batch, tokens, hidden_size] -> the same shape. gelu is "erf" (exact) or "tanh" (the official code's form).
+    """
+
+    def __init__(self, hidden_size: int = 768, mlp_size: int = 3072, dropout: float = 0.0, gelu: str = "erf"):
+        super().__init__()
+        self.hidden = nn.Linear(hidden_size, mlp_size)
+        self.gelu = nn.GELU(approximate={"erf": "none", "tanh": "tanh"}[gelu])
+        self.out = nn.Linear(mlp_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        z = self.dropout(self.gelu(self.hidden(z)))  # [batch, tokens, mlp_size]
+        return self.dropout(self.out(z))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., 2016): in training, leaves out a branch for a random share of the images.
+
+    What is kept is scaled up by as much, so that the expectation stays.
+    """
+
+    def __init__(self, rate: float = 0.0):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0.0:
+            return branch
+        kept = branch.new_empty(branch.shape[0], 1, 1).bernoulli_(1 - self.rate)
+        return branch * kept / (1 - self.rate)
+
+
+class TransformerEncoderBlock(nn.Module):
+    """One layer of the encoder, Equations 2 and 3: [batch, tokens, hidden_size] -> the same shape.
+
+    Pre-norm: LayerNorm stands before MSA and MLP, and what goes around them is never normalised.
+    """
+
+    def __init__(
+        self, hidden_size: int = 768, num_heads: int = 12, mlp_size: int = 3072, dropout: float = 0.0,
+        drop_path: float = 0.0, gelu: str = "erf", layer_norm_eps: float = 1e-6,
+    ):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.msa = MultiheadSelfAttention(hidden_size, num_heads, dropout)
+        self.norm2 = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.mlp = MLPBlock(hidden_size, mlp_size, dropout, gelu)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self, z: torch.Tensor, num_queries: int | None = None, intermediates: dict | None = None
+    ) -> torch.Tensor:
+        """With num_queries, the result for the first so many tokens alone: [batch, num_queries, hidden_size]."""
+        msa = self.msa(self.norm1(z), num_queries, intermediates)
+        z = z[:, :num_queries] + self.drop_path(msa)  # Equation 2
+        mlp = self.mlp(self.norm2(z))
+        z = z + self.drop_path(mlp)  # Equation 3
+        if intermediates is not None:
+            intermediates.update(msa=msa, mlp=mlp, output=z)
+        return z
+
+
+class ViT(nn.Module):
+    """The Vision Transformer, Equations 1 to 4: images [batch, C, H, W] -> logits [batch, num_classes].
+
+    Args:
+        image_size, patch_size: height and width in pixels; image_size must be a multiple of patch_size.
+        dropout: after every dense layer but the qkv projection, and after the positions are added (Appendix B.1).
+        drop_path: stochastic depth, rising linearly from 0 in the first layer to this rate in the last.
+        pool: "token" reads the class token (Equation 4); "mean" averages the patches, without a class token (Fig. 9).
+        gelu, layer_norm_eps: "erf" or "tanh", and the epsilon, to match other libraries' weights.
+        representation_size: None for one linear layer as head (fine-tuning); a size for the pre-training head with one
+            tanh layer before the classifier (Section 3.1).
+    Raises ValueError for sizes that do not fit together.
+    """
+
+    def __init__(
+        self, image_size: int = 224, patch_size: int = 16, in_channels: int = 3, num_classes: int = 1000,
+        num_layers: int = 12, hidden_size: int = 768, mlp_size: int = 3072, num_heads: int = 12, dropout: float = 0.0,
+        drop_path: float = 0.0, pool: str = "token", gelu: str = "erf", layer_norm_eps: float = 1e-6,
+        representation_size: int | None = None,
+    ):
+        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__()
+        self.settings = settings  # ViT(**model.settings) is the same architecture again
+        sizes = ("image_size", "patch_size", "in_channels", "num_classes", "num_layers", "hidden_size", "mlp_size")
+        for name in (*sizes, "num_heads"):
+            if settings[name] < 1:
+                raise ValueError(f"{name} must be at least 1, not {settings[name]}")
+        if image_size % patch_size:
+            raise ValueError(f"patch_size ({patch_size}) does not divide image_size ({image_size})")
+        if pool not in ("token", "mean"):
+            raise ValueError(f'pool must be "token" or "mean", not {pool!r}')
+        if gelu not in ("erf", "tanh"):
+            raise ValueError(f'gelu must be "erf" or "tanh", not {gelu!r}')
+
+        self.patch_embedding = PatchEmbedding(patch_size, in_channels, hidden_size)
+        num_tokens = (image_size // patch_size) ** 2
+        if pool == "token":
+            self.class_token = nn.Parameter(torch.empty(1, 1, hidden_size))
+            num_tokens += 1
+        self.position_embedding = nn.Parameter(torch.empty(1, num_tokens, hidden_size))
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            TransformerEncoderBlock(
+                hidden_size, num_heads, mlp_size, dropout, drop_path * layer / max(num_layers - 1, 1), gelu,
+                layer_norm_eps,
+            )
+            for layer in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.pre_logits = nn.Identity()
+        if representation_size:
+            self.pre_logits = nn.Sequential(nn.Linear(hidden_size, representation_size), nn.Tanh())
+        self.head = nn.Linear(representation_size or hidden_size, num_classes)
+        self.initialize()
+
+    @classmethod
+    def from_variant(cls, variant: str, patch_size: int | None = None, **settings) -> "ViT":
+        """Build by the paper's brief notation: "B/16", or "B" with a patch_size. `settings` are those of ViT.
+
+        Raises ValueError for an unknown variant and for a patch size that is missing or contradicts the variant's.
+        """
+        name, _, patch = variant.partition("/")
+        if name not in VARIANTS or (patch and not patch.isdecimal()):
+            raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}, as in B/16")
+        if patch and patch_size not in (None, int(patch)):
+            raise ValueError(f"patch_size {patch_size} contradicts the variant {variant!r}")
+        if not (patch or patch_size):
+            raise ValueError(f"the variant {variant!r} needs a patch size: {variant}/16, or patch_size=16")
+        return cls(patch_size=int(patch or patch_size), **{**VARIANTS[name], **settings})
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """Draw all weights as the official code does; a zero head makes the first loss exactly ln(num_classes)."""
+
+        def lecun_normal_(weight: torch.Tensor) -> None:  # variance 1 / fan_in, after cutting at two deviations
+            std = math.sqrt(1 / weight.shape[1]) / 0.87962566103423978
+            nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+        lecun_normal_(self.patch_embedding.projection.weight)
+        nn.init.zeros_(self.patch_embedding.projection.bias)
+        if self.settings["pool"] == "token":
+            nn.init.zeros_(self.class_token)
+        nn.init.normal_(self.position_embedding, std=0.02)
+        for block in self.blocks:
+            for weight in (*block.msa.qkv.weight.chunk(3), block.msa.out.weight):  # q, k and v each on its own
+                nn.init.xavier_uniform_(weight)
+            nn.init.zeros_(block.msa.qkv.bias)
+            nn.init.zeros_(block.msa.out.bias)
+            for layer in (block.mlp.hidden, block.mlp.out):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.normal_(layer.bias, std=1e-6)
+        if self.settings["representation_size"]:
+            lecun_normal_(self.pre_logits[0].weight)
+            nn.init.zeros_(self.pre_logits[0].bias)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def embed(self, images: torch.Tensor, intermediates: dict | None = None) -> torch.Tensor:
+        """Equation 1: images [batch, C, H, W] -> z_0 [batch, tokens, hidden_size]."""
+        z = self.patch_embedding(images, intermediates)
+        if self.settings["pool"] == "token":
+            z = torch.cat([self.class_token.expand(z.shape[0], -1, -1), z], dim=1)
+        return self.dropout(z + self.position_embedding)
+
+    def forward(self, images: torch.Tensor, intermediates: dict | None = None) -> torch.Tensor:
+        """Logits [batch, num_classes]. A dict given as `intermediates` is filled, by name, with what comes up on the
+        way: patches, embeddings (z_0), for each block block00.attention [batch, num_heads, tokens, tokens],
+        block00.msa, block00.mlp and block00.output, then encoder (after the last LayerNorm) and pre_logits.
+
+        Raises ValueError for images of another size or number of channels.
+        """
+        expected = (self.settings["in_channels"], self.settings["image_size"], self.settings["image_size"])
+        if images.ndim != 4 or images.shape[1:] != expected:
+            raise ValueError(f"expected images [batch, {', '.join(map(str, expected))}], not {[*images.shape]}")
+        z = self.embed(images, intermediates)
+        if intermediates is not None:
+            intermediates["embeddings"] = z
+        for layer, block in enumerate(self.blocks):
+            # Only the class token leaves the last block: what the other tokens would ask there, nobody reads.
+            last = layer == len(self.blocks) - 1 and self.settings["pool"] == "token"
+            if intermediates is None:
+                z = block(z, num_queries=1 if last else None)
+            else:
+                inside = {}
+                z = block(z, intermediates=inside)
+                intermediates.update({f"block{layer:02}.{name}": value for name, value in inside.items()})
+        z = self.norm(z)
+        y = self.pre_logits(z[:, 0] if self.settings["pool"] == "token" else z.mean(dim=1))  # Equation 4
+        if intermediates is not None:
+            intermediates.update(encoder=z, pre_logits=y)
+        return self.head(y)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def count_macs(model: ViT) -> int:
+    """Multiply-adds of one image's forward pass, in matrix products: FLOPs are twice as many, training three times.
+
+    All tokens are counted in all layers, as everybody does; the last block's short cut saves some of them.
+    """
+    s, tokens = model.settings, model.position_embedding.shape[1]
+    width, mlp = s["hidden_size"], s["mlp_size"]
+    patches = (s["image_size"] // s["patch_size"]) ** 2 * model.patch_embedding.projection.in_features * width
+    layer = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * mlp
+    head = width * s["num_classes"]
+    if s["representation_size"]:
+        head = s["representation_size"] * (width + s["num_classes"])
+    return patches + s["num_layers"] * layer + head
