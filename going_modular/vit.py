@@ -69,9 +69,7 @@ class MultiheadSelfAttention(nn.Module):
         self.out = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, z: torch.Tensor, num_queries: int | None = None, intermediates: dict | None = None
-    ) -> torch.Tensor:
+    def forward(self, z: torch.Tensor, num_queries: int | None = None, intermediates: dict | None = None):
         """With num_queries, only the first so many tokens ask and get an answer: [batch, num_queries, hidden_size]."""
         if num_queries is None:
             q, k, v = self.qkv(z).chunk(3, dim=-1)  # Equation 5
@@ -94,13 +92,16 @@ class MultiheadSelfAttention(nn.Module):
 class MLPBlock(nn.Module):
     """The MLP of Equation 3: two linear layers with a GELU between, dropout after both (Appendix B.1).
 
-    [batch, tokens, hidden_size] -> the same shape. gelu is "erf" (exact) or "tanh" (the official code's form).
+    [batch, tokens, hidden_size] -> the same shape. gelu is "erf" (exact) or "tanh" (the official code's form),
+    anything else a ValueError.
     """
 
     def __init__(self, hidden_size: int = 768, mlp_size: int = 3072, dropout: float = 0.0, gelu: str = "erf"):
         super().__init__()
+        if gelu not in ("erf", "tanh"):
+            raise ValueError(f'gelu must be "erf" or "tanh", not {gelu!r}')
         self.hidden = nn.Linear(hidden_size, mlp_size)
-        self.gelu = nn.GELU(approximate={"erf": "none", "tanh": "tanh"}[gelu])
+        self.gelu = nn.GELU(approximate="none" if gelu == "erf" else "tanh")
         self.out = nn.Linear(mlp_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
 
@@ -112,11 +113,13 @@ class MLPBlock(nn.Module):
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al., 2016): in training, leaves out a branch for a random share of the images.
 
-    What is kept is scaled up by as much, so that the expectation stays.
+    What is kept is scaled up by as much, so that the expectation stays. Raises ValueError for a rate outside [0, 1).
     """
 
     def __init__(self, rate: float = 0.0):
         super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"drop_path must be at least 0 and below 1, not {rate}")
         self.rate = rate
 
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
@@ -143,9 +146,7 @@ class TransformerEncoderBlock(nn.Module):
         self.mlp = MLPBlock(hidden_size, mlp_size, dropout, gelu)
         self.drop_path = DropPath(drop_path)
 
-    def forward(
-        self, z: torch.Tensor, num_queries: int | None = None, intermediates: dict | None = None
-    ) -> torch.Tensor:
+    def forward(self, z: torch.Tensor, num_queries: int | None = None, intermediates: dict | None = None):
         """With num_queries, the result for the first so many tokens alone: [batch, num_queries, hidden_size]."""
         msa = self.msa(self.norm1(z), num_queries, intermediates)
         z = z[:, :num_queries] + self.drop_path(msa)  # Equation 2
@@ -179,16 +180,13 @@ class ViT(nn.Module):
         settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.settings = settings  # ViT(**model.settings) is the same architecture again
-        sizes = ("image_size", "patch_size", "in_channels", "num_classes", "num_layers", "hidden_size", "mlp_size")
-        for name in (*sizes, "num_heads"):
+        for name in "image_size patch_size in_channels num_classes num_layers hidden_size mlp_size num_heads".split():
             if settings[name] < 1:
                 raise ValueError(f"{name} must be at least 1, not {settings[name]}")
         if image_size % patch_size:
             raise ValueError(f"patch_size ({patch_size}) does not divide image_size ({image_size})")
         if pool not in ("token", "mean"):
             raise ValueError(f'pool must be "token" or "mean", not {pool!r}')
-        if gelu not in ("erf", "tanh"):
-            raise ValueError(f'gelu must be "erf" or "tanh", not {gelu!r}')
 
         self.patch_embedding = PatchEmbedding(patch_size, in_channels, hidden_size)
         num_tokens = (image_size // patch_size) ** 2
@@ -197,17 +195,15 @@ class ViT(nn.Module):
             num_tokens += 1
         self.position_embedding = nn.Parameter(torch.empty(1, num_tokens, hidden_size))
         self.dropout = nn.Dropout(dropout)
+        rates = [drop_path * layer / max(num_layers - 1, 1) for layer in range(num_layers)]
         self.blocks = nn.ModuleList(
-            TransformerEncoderBlock(
-                hidden_size, num_heads, mlp_size, dropout, drop_path * layer / max(num_layers - 1, 1), gelu,
-                layer_norm_eps,
-            )
-            for layer in range(num_layers)
+            TransformerEncoderBlock(hidden_size, num_heads, mlp_size, dropout, rate, gelu, layer_norm_eps)
+            for rate in rates
         )
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.pre_logits = nn.Identity()
+        self.pre_logits = nn.Sequential()  # the tanh layer, if any
         if representation_size:
-            self.pre_logits = nn.Sequential(nn.Linear(hidden_size, representation_size), nn.Tanh())
+            self.pre_logits.extend([nn.Linear(hidden_size, representation_size), nn.Tanh()])
         self.head = nn.Linear(representation_size or hidden_size, num_classes)
         self.initialize()
 
@@ -230,12 +226,10 @@ class ViT(nn.Module):
     def initialize(self) -> None:
         """Draw all weights as the official code does; a zero head makes the first loss exactly ln(num_classes)."""
 
-        def lecun_normal_(weight: torch.Tensor) -> None:  # variance 1 / fan_in, after cutting at two deviations
-            std = math.sqrt(1 / weight.shape[1]) / 0.87962566103423978
-            nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
-
-        lecun_normal_(self.patch_embedding.projection.weight)
-        nn.init.zeros_(self.patch_embedding.projection.bias)
+        for layer in (self.patch_embedding.projection, *self.pre_logits[:1]):
+            std = math.sqrt(1 / layer.in_features) / 0.87962566103423978  # 1 / fan_in is the variance after cutting
+            nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+            nn.init.zeros_(layer.bias)
         if self.settings["pool"] == "token":
             nn.init.zeros_(self.class_token)
         nn.init.normal_(self.position_embedding, std=0.02)
@@ -247,9 +241,6 @@ class ViT(nn.Module):
             for layer in (block.mlp.hidden, block.mlp.out):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.normal_(layer.bias, std=1e-6)
-        if self.settings["representation_size"]:
-            lecun_normal_(self.pre_logits[0].weight)
-            nn.init.zeros_(self.pre_logits[0].bias)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -275,8 +266,8 @@ class ViT(nn.Module):
             intermediates["embeddings"] = z
         for layer, block in enumerate(self.blocks):
             # Only the class token leaves the last block: what the other tokens would ask there, nobody reads.
-            last = layer == len(self.blocks) - 1 and self.settings["pool"] == "token"
             if intermediates is None:
+                last = layer == len(self.blocks) - 1 and self.settings["pool"] == "token"
                 z = block(z, num_queries=1 if last else None)
             else:
                 inside = {}
@@ -303,7 +294,6 @@ def count_macs(model: ViT) -> int:
     width, mlp = s["hidden_size"], s["mlp_size"]
     patches = (s["image_size"] // s["patch_size"]) ** 2 * model.patch_embedding.projection.in_features * width
     layer = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * mlp
-    head = width * s["num_classes"]
-    if s["representation_size"]:
-        head = s["representation_size"] * (width + s["num_classes"])
+    hidden, classes = s["representation_size"], s["num_classes"]
+    head = hidden * (width + classes) if hidden else width * classes
     return patches + s["num_layers"] * layer + head

@@ -1,0 +1,189 @@
+"""What a long run adds to each step: groups, schedule, clipping, averaging, checkpoints, and the way back from a stop."""
+import csv
+import errno
+
+import pytest
+import torch
+from torch import nn
+
+from going_modular import data_setup, engine
+from going_modular.trainer import COLUMNS, Recipe, Trainer, TrainingError, parameter_groups, warmup_cosine
+from going_modular.utils import CheckpointError, load_model, read_checkpoint
+from going_modular.vit import ViT
+
+SIZES = {"image_size": 16, "patch_size": 8, "num_classes": 3, "num_layers": 2, "hidden_size": 24, "mlp_size": 48,
+         "num_heads": 2}
+
+
+@pytest.fixture
+def make(colours, tmp_path):
+    """Build a trainer on the colours; the same arguments give the same run."""
+    data = data_setup.load(colours)
+
+    def build(folder="run", recipe=None, drop_path=0.1, **fields):
+        torch.manual_seed(3)
+        model = ViT(**SIZES, drop_path=drop_path)
+        kept, held_out = data_setup.split(data.train, 0.2, seed=0)
+        loaders = [data_setup.make_loader(kept, data_setup.train_transform(16), 8, shuffle=True, seed=5),
+                   *(data_setup.make_loader(part, data_setup.eval_transform(16), 8) for part in (held_out, data.test))]
+        output = tmp_path / folder
+        output.mkdir(exist_ok=True)
+        recipe = recipe or Recipe(**{"epochs": 4, "lr": 3e-3, "mixup": 0.2, "ema": 0.9, **fields})
+        description = {"class_names": data.class_names, "architecture": model.settings, "settings": {}}
+        return Trainer(model, *loaders, recipe, torch.device("cpu"), output, description)
+
+    return build
+
+
+def test_weight_matrices_alone_decay():
+    model = ViT(**SIZES, representation_size=10)
+    decayed, others = parameter_groups(model, 0.3)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed_names = {names[id(parameter)] for parameter in decayed["params"]}
+    assert decayed["weight_decay"] == 0.3 and others["weight_decay"] == 0
+    in_block = {"msa.qkv.weight", "msa.out.weight", "mlp.hidden.weight", "mlp.out.weight"}
+    assert decayed_names == {"patch_embedding.projection.weight", "pre_logits.0.weight", "head.weight"} | {
+        f"blocks.{layer}.{name}" for layer in range(2) for name in in_block}
+    assert len(decayed["params"]) + len(others["params"]) == len(names)
+
+
+def test_schedule_rises_and_falls():
+    shares = [warmup_cosine(step, 10, 110) for step in range(110)]
+    assert shares[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert shares[10] == 1 and shares[60] == pytest.approx(0.5)
+    assert all(a > b for a, b in zip(shares[10:], shares[11:])) and 0 < shares[-1] < 1e-3
+    assert warmup_cosine(0, 0, 1) == 1
+
+
+def test_a_run_learns_and_keeps_its_promises(make):
+    trainer = make(epochs=12)
+    history = trainer.fit()
+    assert history[-1]["test_acc"] == 1
+    with open(trainer.output / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == COLUMNS and [int(row["epoch"]) for row in rows] == list(range(1, 13))
+    assert [float(row["test_loss"]) for row in rows] == [row["test_loss"] for row in history]
+    assert max(row["lr"] for row in history) <= 3e-3 and history[-1]["lr"] < 3e-4
+    model, info = load_model(trainer.output)
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(model(x), trainer.final_model.eval()(x)) and info.epoch == 12
+    best = read_checkpoint(trainer.output / "best.pt")
+    accuracies = [row["val_acc"] for row in history]
+    assert accuracies[best["epoch"] - 1] == max(accuracies) and "training" not in best
+
+
+def test_resume_gives_the_weights_of_the_uninterrupted_run(make, monkeypatch):
+    whole = make("whole")
+    whole.fit()
+    broken = make("broken")
+    step, calls = engine.train_step, []
+
+    def stop_in_the_third_epoch(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(engine, "train_step", stop_in_the_third_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit()
+    monkeypatch.setattr(engine, "train_step", step)
+    again = make("broken")
+    again.resume()
+    again.fit()
+    for name, tensor in whole.final_model.state_dict().items():
+        assert torch.equal(tensor, again.final_model.state_dict()[name]), name
+    assert [row["train_loss"] for row in again.history] == [row["train_loss"] for row in whole.history]
+
+
+def test_resume_refuses_another_recipe_or_model(make):
+    make("run").fit()
+    with pytest.raises(CheckpointError, match=r"another recipe: lr 0.003 \(now 0.001\)"):
+        make("run", lr=1e-3).resume()
+    with pytest.raises(CheckpointError, match="another architecture: drop_path"):
+        make("run", drop_path=0.5).resume()
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        make("empty").resume()
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(make, poison):
+    trainer = make()
+    step = trainer._train_epoch
+
+    def poisoned(epoch):
+        if epoch == 2:
+            if poison == "loss":
+                trainer.model.head.bias.data.fill_(float("nan"))
+            else:
+                trainer.model.head.bias.register_hook(lambda gradient: gradient * float("inf"))
+        return step(epoch)
+
+    trainer._train_epoch = poisoned
+    with pytest.raises(TrainingError, match="try a lower --lr"):
+        trainer.fit()
+    model, info = load_model(trainer.output)
+    assert info.epoch == 2 and all(parameter.isfinite().all() for parameter in model.parameters())
+    if poison == "gradient":  # the step was not taken
+        assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")])
+def test_a_full_disk_costs_no_checkpoint(make, monkeypatch, error):
+    trainer = make()
+    save, calls = torch.save, []
+
+    def full(value, file):
+        calls.append(file)
+        if len(calls) > 4:
+            file.write_bytes(b"half")
+            raise error
+        save(value, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match=r"last.pt can't be written \(.*\): make room and go on with --resume"):
+        trainer.fit()
+    monkeypatch.setattr(torch, "save", save)
+    assert load_model(trainer.output)[1].epoch >= 2
+    assert not [file for file in trainer.output.iterdir() if file.suffix == ".tmp"]
+
+
+def test_gradients_are_clipped(make):
+    trainer = make(clip_norm=0.01)
+    trainer.model.head.weight.grad = torch.ones_like(trainer.model.head.weight)
+    trainer._before_step()
+    assert trainer.model.head.weight.grad.norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_running_average_is_what_is_kept(make):
+    trainer = make(ema=0.9)
+    trainer.fit()
+    latest, kept = trainer.model.head.weight, trainer.final_model.head.weight
+    assert not torch.equal(latest, kept) and torch.nn.functional.cosine_similarity(latest, kept).min() > 0.5
+
+
+def test_the_loss_is_smoothed_for_training_alone(make):
+    trainer = make(label_smoothing=0.2, mixup=0, ema=0)
+    logits, labels = torch.tensor([[4.0, 0, 0]]), torch.tensor([0])
+    assert trainer.loss_fn(logits, labels) > nn.functional.cross_entropy(logits, labels)
+    trainer.final_model.head.bias.data = torch.tensor([50.0, 0, 0])
+    loss, accuracy = trainer.evaluate("test")
+    assert accuracy == pytest.approx(1 / 3) and loss == pytest.approx(100 / 3, rel=0.05)
+
+
+def test_torch_compile(make, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    assert make(compile=True).trained is compiled[0]
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"epochs": 0}, "epochs must be above 0, not 0"), ({"lr": -1.0}, "lr must be above 0"),
+    ({"lr": float("nan")}, "lr must be above 0, not nan"), ({"clip_norm": 0}, "clip_norm must be above 0"),
+    ({"warmup": 1.0}, "warmup must be at least 0 and below 1"), ({"ema": 1.0}, "ema must be"),
+    ({"label_smoothing": -0.1}, "label_smoothing must be"), ({"weight_decay": -1}, "weight_decay must be at least 0"),
+    ({"mixup": -1}, "mixup must be at least 0")])
+def test_recipes_that_make_no_sense(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**{"epochs": 1, **fields})
