@@ -91,16 +91,19 @@ def parse(argv: Sequence[str] | None) -> dict:
     return vars(parser.parse_args(argv))
 
 
+def default_image_size(device: torch.device) -> int:
+    return 64 if device.type == "cpu" else 224
+
+
 def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -> dict:
     """The settings with what follows from data and device filled in."""
-    on_gpu, small = device.type != "cpu", data.name in SMALL
     settings = dict(settings)
     if settings["data"] == "auto":
         settings["data"] = data.name
     if settings["model"] is None:
-        settings["model"] = "B/16" if on_gpu and not small else "Mini"
+        settings["model"] = "Mini" if device.type == "cpu" or data.name in SMALL else "B/16"
     if settings["image_size"] is None:
-        settings["image_size"] = SMALL.get(data.name, 224 if on_gpu else 64)
+        settings["image_size"] = SMALL.get(data.name, default_image_size(device))
     if settings["patch_size"] is None and "/" not in settings["model"]:
         size = settings["image_size"]
         settings["patch_size"] = max(patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0)
@@ -225,7 +228,9 @@ def train(settings: dict) -> None:
     """Do a run by its settings, from the data to the table."""
     device = pick_device(settings["device"])
     recipe_of({**settings, "epochs": 1 if settings["epochs"] is None else settings["epochs"]})  # before any download
-    data = data_setup.load(settings["data"], skip_bad_images=settings["skip_bad_images"])
+    print(f"data: {settings['data']} ...", flush=True)  # drawing or downloading takes a while, the first time
+    size = settings["image_size"] or default_image_size(device)
+    data = data_setup.load(settings["data"], skip_bad_images=settings["skip_bad_images"], cache_size=2 * size)
     settings = complete(settings, data, device)
     recipe = recipe_of(settings)
     torch.manual_seed(recipe.seed)
@@ -246,20 +251,25 @@ def train(settings: dict) -> None:
             trainer.resume()
         try:
             trainer.fit()
-        except (KeyboardInterrupt, TrainingError) as error:
-            stopped = "stopped" if isinstance(error, KeyboardInterrupt) else error
-            done = len(trainer.history)
-            kept = f"{output / 'last.pt'} holds epoch {done}" if done else "no epoch was finished, so nothing is saved"
+        except (KeyboardInterrupt, TrainingError) as stop:
+            done, kept = len(trainer.history), "no epoch was finished, so nothing is saved"
             if done:
-                kept += f"; go on with: python -m going_modular.train --output {shlex.quote(str(output))} --resume"
-            raise TrainingError(f"{stopped}; {kept}") from None
+                kept = (f"{output / 'last.pt'} holds epoch {done}; go on with: "
+                        f"python -m going_modular.train --output {shlex.quote(str(output))} --resume")
+            raise type(stop)(f"{str(stop) or 'stopped'}; {kept}") from None
         print(table(report(trainer, data, output), output))
 
 
 def recipe_of(settings: dict) -> Recipe:
-    """Raises ValueError for a setting that makes no sense."""
+    """The part of the settings that the trainer takes. Raises ValueError for a setting that makes no sense."""
     if settings["batch_size"] < 1:
         raise ValueError(f"batch_size must be at least 1, not {settings['batch_size']}")
+    if not 0 < settings["hold_out"] < 1:
+        raise ValueError(f"hold_out must be above 0 and below 1, not {settings['hold_out']}")
+    if not 0 < settings["min_scale"] <= 1:
+        raise ValueError(f"min_scale must be above 0 and at most 1, not {settings['min_scale']}")
+    if settings["num_workers"] is not None and settings["num_workers"] < 0:
+        raise ValueError(f"num_workers must be at least 0, not {settings['num_workers']}")
     return Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
 
 
@@ -288,8 +298,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder without permission
         print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("error: stopped before the training began; nothing was lost", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"error: {str(stop) or 'stopped before the training began'}", file=sys.stderr)
         return 130
     return 0
 

@@ -1,0 +1,180 @@
+"""predictions, plots and utils: what a person calls after training."""
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from going_modular import plots, predictions, utils
+from going_modular.data_setup import eval_transform
+from going_modular.utils import CheckpointError, load_model, read_checkpoint, save_model, set_seeds
+from going_modular.vit import ViT
+
+SIZES = {"image_size": 16, "patch_size": 8, "num_classes": 3, "num_layers": 1, "hidden_size": 24, "mlp_size": 48,
+         "num_heads": 2}
+CLASSES = ["blue", "green", "red"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A checkpoint of a model that answers "green" to everything, with probability 0.5761."""
+    model = ViT(**SIZES)
+    model.head.bias.data = torch.tensor([0.0, 1.0, 0.0])
+    path = tmp_path / "last.pt"
+    torch.save({"model": model.state_dict(), "architecture": model.settings, "settings": {"data": "colours"},
+                "class_names": CLASSES, "epoch": 3}, path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "a photo.png"
+    Image.fromarray(np.full((30, 20), 7, np.uint8)).save(path)  # greyscale, not square
+    return path
+
+
+def test_load_model_and_predict(checkpoint, photo):
+    model, info = load_model(checkpoint.parent)
+    assert (info.class_names, info.image_size, info.epoch, info.settings) == (CLASSES, 16, 3, {"data": "colours"})
+    assert not model.training
+    for image in (photo, str(photo), Image.open(photo)):
+        name, probabilities = predictions.predict(model, image, info)
+        assert name == "green" and list(probabilities) == CLASSES
+        assert probabilities["green"] == pytest.approx(np.e / (np.e + 2), abs=1e-6)
+    assert info.transform(Image.open(photo).convert("RGB")).shape == (3, 16, 16)
+
+
+def test_the_command(checkpoint, photo, tmp_path, capsys):
+    picture = tmp_path / "out.png"
+    assert predictions.main([str(checkpoint), str(photo), str(photo), "--save", str(picture)]) == 0
+    assert capsys.readouterr().out == f"{photo}: green 0.576\n" * 2
+    assert Image.open(picture).size[0] > 200
+
+
+@pytest.mark.parametrize("which, words", [
+    ("no_run", "there is no checkpoint"), ("no_photo", "no such image"), ("broken_photo", "cannot be read")])
+def test_the_command_answers_bad_input_in_one_line(checkpoint, photo, tmp_path, capsys, which, words):
+    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:60])
+    arguments = {"no_run": [tmp_path / "x", photo], "no_photo": [checkpoint, tmp_path / "x.png"],
+                 "broken_photo": [checkpoint, tmp_path / "broken.png"]}[which]
+    assert predictions.main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and words in err
+
+
+class Dangerous:
+    def __reduce__(self):
+        return open, ("code_ran", "w")
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda path: path.unlink(), "there is no checkpoint"),
+    (lambda path: path.write_bytes(b""), "cut short or damaged"),
+    (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "cut short or damaged"),
+    (lambda path: path.write_text("hello"), "is no checkpoint"),
+    (lambda path: torch.save({"model": Dangerous()}, path), "holds more than tensors"),
+    (lambda path: torch.save([1, 2], path), "not a checkpoint of this package"),
+    (lambda path: torch.save({"weight": torch.zeros(2)}, path), "not a checkpoint of this package"),
+])
+def test_bad_checkpoints(checkpoint, tmp_path, monkeypatch, spoil, words):
+    monkeypatch.chdir(tmp_path)
+    spoil(checkpoint)
+    with pytest.raises(CheckpointError, match=words) as error:
+        load_model(checkpoint)
+    assert str(checkpoint) in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "code_ran").exists()
+
+
+def test_weights_that_do_not_fit_their_architecture(checkpoint):
+    content = read_checkpoint(checkpoint)
+    torch.save({**content, "architecture": {**content["architecture"], "num_layers": 2}}, checkpoint)
+    with pytest.raises(CheckpointError, match="do not fit their architecture"):
+        load_model(checkpoint)
+
+
+def test_pred_and_plot_image_takes_any_model(photo):
+    shapes = []
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.tensor([0.0, 0.0, 2.0]))
+
+        def forward(self, x):
+            shapes.append((*x.shape, round(x[0, 0, 0, 0].item(), 3)))
+            return self.bias.expand(len(x), 3)
+
+    predictions.pred_and_plot_image(Model(), CLASSES, photo)
+    assert plt.gca().get_title() == "red 79%"
+    predictions.pred_and_plot_image(Model(), CLASSES, str(photo), image_size=(8, 6), device="cpu")
+    predictions.pred_and_plot_image(Model(), CLASSES, photo, transform=eval_transform(10))
+    plt.close("all")
+    imagenet = round((7 / 255 - 0.485) / 0.229, 3)
+    assert shapes == [(1, 3, 224, 224, imagenet), (1, 3, 8, 6, imagenet), (1, 3, 10, 10, round(7 / 127.5 - 1, 3))]
+
+
+def test_loss_curves():
+    results = {"train_loss": [1.0, 0.5], "train_acc": [0.4, 0.8], "test_loss": [1.1, 0.7], "test_acc": [0.3, 0.6]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plots.plot_loss_curves(results, num_classes=3)
+        figure.canvas.draw()
+    loss, accuracy = figure.axes
+    assert [list(line.get_ydata()) for line in loss.lines[:2]] == [[1.0, 0.5], [1.1, 0.7]]
+    assert loss.lines[2].get_ydata()[0] == pytest.approx(np.log(3)) and accuracy.get_ylabel() == "accuracy"
+    assert [list(line.get_ydata()) for line in accuracy.lines] == [[0.4, 0.8], [0.3, 0.6]]
+    plt.close(figure)
+
+
+def test_confusion_matrix_shows_counts():
+    figure = plots.plot_confusion_matrix(torch.tensor([[3, 1, 0], [0, 0, 0], [2, 2, 2]]), CLASSES)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["3", "1", "0", "0", "0", "0", "2", "2", "2"]
+    plt.close(figure)
+    plt.close(plots.plot_confusion_matrix(torch.eye(100), [str(i) for i in range(100)]))
+
+
+def test_predictions_tell_right_from_wrong(tmp_path):
+    images = [Image.new("RGB", (8, 8)), torch.zeros(3, 8, 8)]
+    probabilities = torch.tensor([[0.2, 0.7, 0.1], [0.2, 0.7, 0.1]])
+    figure = plots.plot_predictions(images, probabilities, CLASSES, labels=[1, 2])
+    assert [axis.get_title() for axis in figure.axes] == ["green 70%", "green 70%\nis red"]
+    plots.save(figure, tmp_path / "sheet.png")
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_save_model(tmp_path):
+    model = nn.Linear(2, 3)
+    path = save_model(model, tmp_path / "models", "linear.pth")
+    assert path == tmp_path / "models" / "linear.pth"
+    assert torch.equal(torch.load(path, weights_only=True)["weight"], model.weight)
+    with pytest.raises(ValueError, match=r"must end in .pt or .pth, not 'linear'"):
+        save_model(model, tmp_path, "linear")
+
+
+def test_write_atomically_keeps_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        utils.write_atomically(path, fail)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    utils.write_atomically(path, lambda temporary: temporary.write_text("new"))
+    assert path.read_text() == "new"
+
+
+def test_seeds_and_device():
+    values = []
+    for _ in range(2):
+        set_seeds(7)
+        values.append((torch.rand(1).item(), np.random.rand()))
+    assert values[0] == values[1]
+    assert utils.pick_device("cpu").type == "cpu" and utils.pick_device().type in ("cpu", "cuda", "mps")
+    with pytest.raises(ValueError, match="there is no device 'cuda:99'"):
+        utils.pick_device("cuda:99")

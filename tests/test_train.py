@@ -1,0 +1,255 @@
+"""The command, as a person uses it: what it writes, what it says, and what it answers to bad input."""
+import csv
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from going_modular import data_setup, predictions, trainer
+from going_modular.train import DEFAULTS, OPTIONS, main, wilson_interval
+from going_modular.utils import load_model
+
+ROOT = Path(__file__).parent.parent
+QUICK = ["--image-size", "16", "--patch-size", "8", "--layers", "2", "--hidden-size", "24", "--heads", "2",
+         "--mlp-size", "48", "--batch-size", "8", "--lr", "3e-3", "--device", "cpu", "--num-workers", "0"]
+
+
+@pytest.fixture
+def run(colours, tmp_path, capsys):
+    """Call the command on the colours; returns (exit status, standard output, standard error)."""
+
+    def call(*options, data=colours, output=tmp_path / "run", quick=QUICK):
+        given = [] if data is None else ["--data", str(data)]
+        status = main([*given, "--output", str(output), *quick, *options])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_a_run_from_start_to_prediction(run, tmp_path, colours):
+    status, out, err = run("--epochs", "8")
+    assert (status, err) == (0, "")
+    folder = tmp_path / "run"
+    results = json.loads((folder / "results.json").read_text())
+    assert results["test_accuracy"] == 1 and results["one_class_accuracy"] == pytest.approx(1 / 3)
+    assert results["confusion_matrix"] == [[4, 0, 0], [0, 4, 0], [0, 0, 4]]
+    assert results["guess_loss"] == pytest.approx(1.0986, abs=1e-4) and results["test_loss"] < 1
+    for line in ("test accuracy       1.000   95 % interval 0.758 to 1.000, 12 images", "always one class    0.333",
+                 "would have 1.099, ln(3)", "8 epochs of 36 images", f"python -m going_modular.predictions {folder}"):
+        assert line in out
+    for name in ("loss_curves", "confusion_matrix", "predictions"):
+        with Image.open(folder / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+    with open(folder / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 and all(value for row in rows for value in row.values())
+    assert float(rows[-1]["test_loss"]) == pytest.approx(results["test_loss"], abs=1e-5)
+    assert (folder / "best.pt").is_file()
+
+    model, info = load_model(folder)
+    assert info.class_names == ["blue", "green", "red"] and info.settings["lr"] == 3e-3 and info.epoch == 8
+    photo = colours / "test" / "red" / "0.png"
+    prediction = predictions.predict(model, photo, info)
+    assert prediction.class_name == "red" and sum(prediction.probabilities.values()) == pytest.approx(1)
+
+
+def test_the_same_seed_gives_the_same_weights(run, tmp_path):
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert run("--epochs", "1", "--seed", seed, output=tmp_path / name)[0] == 0
+    a, b, c = (load_model(tmp_path / name)[0].state_dict() for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["blocks.0.msa.qkv.weight"], c["blocks.0.msa.qkv.weight"])
+
+
+def test_every_option_reaches_the_run(run, tmp_path):
+    """Give each option a value of its own and find it again where it matters: none is accepted and not used."""
+    status, out, err = run("--epochs", "1", "--model", "Ti/4", "--dropout", "0.2", "--drop-path", "0.3", "--pool", "token",
+                           "--weight-decay", "0.2", "--warmup", "0.5", "--clip-norm", "2", "--label-smoothing", "0.2",
+                           "--mixup", "0.4", "--ema", "0.8", "--seed", "9", "--hold-out", "0.3", "--min-scale", "0.5",
+                           quick=[*QUICK[:2], *QUICK[4:]])
+    assert (status, err) == (0, "")
+    checkpoint = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert checkpoint["architecture"] == {
+        "image_size": 16, "patch_size": 4, "in_channels": 3, "num_classes": 3, "num_layers": 2, "hidden_size": 24,
+        "mlp_size": 48, "num_heads": 2, "dropout": 0.2, "drop_path": 0.3, "pool": "token", "gelu": "erf",
+        "layer_norm_eps": 1e-6, "representation_size": None}
+    assert checkpoint["recipe"] == {
+        "epochs": 1, "lr": 3e-3, "weight_decay": 0.2, "warmup": 0.5, "clip_norm": 2.0, "label_smoothing": 0.2,
+        "mixup": 0.4, "ema": 0.8, "seed": 9, "compile": False}
+    assert checkpoint["training"]["optimizer"]["param_groups"][0]["weight_decay"] == 0.2
+
+
+def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(data_setup, "train_transform",
+                        lambda size, min_scale, flip: seen.update(size=size, min_scale=min_scale) or
+                        data_setup.eval_transform(size))
+    loader = data_setup.make_loader
+    monkeypatch.setattr(data_setup, "make_loader", lambda dataset, transform, batch, **rest: seen.setdefault(
+        "loaders", []).append((len(dataset), batch, rest["num_workers"])) or loader(dataset, transform, batch, **rest))
+    assert main(["--data", str(colours), "--output", str(tmp_path / "r"), *QUICK, "--epochs", "1", "--hold-out", "0.25",
+                 "--min-scale", "0.6", "--batch-size", "7"]) == 0
+    assert seen == {"size": 16, "min_scale": 0.6, "loaders": [(27, 7, 0), (9, 7, 0), (12, 7, 0)]}
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for options in OPTIONS.values():
+        for name, _, default, _ in options:
+            assert f"--{name}" in text
+            assert default in (None, False) or f"(default: {default})" in " ".join(text.split()), name
+    assert "TEST" not in text and set(DEFAULTS) >= {"data", "model", "resume"}
+
+
+def test_the_defaults_follow_data_and_device(run, colours, tmp_path):
+    quick = ["--epochs", "1", "--batch-size", "16"]
+    assert run(quick=quick)[0] == 0
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if on_cpu:
+        assert (settings["model"], settings["image_size"], settings["patch_size"]) == ("Mini", 64, 8)
+
+
+def test_wilson_interval():
+    assert wilson_interval(50, 75) == pytest.approx((0.554, 0.763), abs=1e-3)  # by R: binom.confint(50, 75, "wilson")
+    assert wilson_interval(0, 10) == pytest.approx((0, 0.278), abs=1e-3)
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--epochs", "0"], "epochs must be above 0"),
+    (["--lr", "-1"], "lr must be above 0"),
+    (["--batch-size", "0"], "batch_size must be at least 1"),
+    (["--model", "Q/16"], "unknown variant 'Q/16': choose one of Mini, Ti, S, B, L, H"),
+    (["--model", "B/4"], "patch_size 8 contradicts the variant 'B/4'"),
+    (["--patch-size", "5"], "patch_size (5) does not divide image_size (16)"),
+    (["--heads", "5"], "num_heads (5) does not divide hidden_size (24)"),
+    (["--pool", "max"], 'pool must be "token" or "mean"'),
+    (["--hold-out", "1.5"], "hold_out must be above 0 and below 1"),
+    (["--min-scale", "0"], "min_scale must be above 0 and at most 1"),
+    (["--num-workers", "-1"], "num_workers must be at least 0"),
+    (["--image-size", "0"], "image_size must be at least 1"),
+    (["--device", "abacus"], "there is no device 'abacus' on this machine"),
+    (["--data", "no_such_set"], "no_such_set"),
+])
+def test_bad_options_get_one_line(run, tmp_path, options, words):
+    status, _, err = run("--epochs", "1", *options)
+    assert status == 2 and err.startswith("error: ") and err.count("\n") == 1 and words in err, err
+    assert not (tmp_path / "run").exists() or not [file for file in (tmp_path / "run").iterdir() if file.name != ".lock"]
+
+
+def test_no_network_is_told(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("VIT_OFFLINE", "0")
+    monkeypatch.setenv("VIT_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setattr(data_setup, "PUBLIC_ADDRESS", "http://127.0.0.1:9")
+    status, _, err = run("--epochs", "1", data="photos")
+    assert status == 2 and err.count("\n") == 1 and "drawn" in err
+
+
+def test_bad_images_are_named_or_left_out(run, colours, tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(colours, folder)
+    bad = folder / "train" / "red" / "bad.jpg"
+    bad.write_bytes(b"")
+    status, _, err = run("--epochs", "1", data=folder)
+    assert status == 2 and str(bad) in err and "--skip-bad-images" in err and err.count("\n") == 1
+    status, out, _ = run("--epochs", "1", "--skip-bad-images", data=folder, output=tmp_path / "other")
+    assert status == 0 and "1 bad images left out" in out
+
+
+def test_a_used_folder_is_not_overwritten_but_resumed(run, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        step, calls = trainer.engine.train_step, []
+
+        def interrupted(*args):
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return step(*args)
+
+        patch.setattr(trainer.engine, "train_step", interrupted)
+        status, _, err = run("--epochs", "4")
+    resume = f"python -m going_modular.train --output {folder} --resume"
+    assert status == 130 and f"stopped; {folder / 'last.pt'} holds epoch 2; go on with: {resume}" in err
+
+    before = (folder / "last.pt").read_bytes()
+    status, _, err = run("--epochs", "4")
+    assert status == 2 and "is not empty: go on with its run by --resume" in err
+    assert (folder / "last.pt").read_bytes() == before
+
+    status, _, err = run("--resume", "--lr", "0.5", data=None, quick=[])
+    assert status == 2 and "--lr 0.5 contradicts the run" in err and "0.003" in err
+    status, out, err = run("--resume", "--device", "cpu", data=None, quick=[])
+    assert (status, err) == (0, "") and "epoch   3/4" in out and "epoch   2/4" not in out
+
+    assert run("--epochs", "4", output=tmp_path / "whole")[0] == 0
+    ours, whole = load_model(folder)[0].state_dict(), load_model(tmp_path / "whole")[0].state_dict()
+    assert all(torch.equal(ours[name], whole[name]) for name in whole)
+
+
+def test_resume_without_a_run(run, tmp_path, capsys):
+    status, _, err = run("--resume", data=None, quick=[])
+    assert status == 2 and "there is no run to go on with" in err
+    assert main(["--resume"]) == 2
+    assert "--resume needs the folder of the run: --output FOLDER" in capsys.readouterr().err
+
+
+def test_resume_from_a_damaged_checkpoint(run, tmp_path):
+    assert run("--epochs", "1")[0] == 0
+    last = tmp_path / "run" / "last.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    status, _, err = run("--resume", data=None, quick=[])
+    assert status == 2 and str(last) in err and "cut short" in err and err.count("\n") == 1
+
+
+def test_a_second_training_in_the_same_folder_is_refused(run, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        status, _, err = run("--epochs", "1")
+    assert status == 2 and "another training is writing to" in err
+    assert run("--epochs", "1")[0] == 0  # the lock is free again
+
+
+def test_a_full_disk_is_told(run, monkeypatch):
+    save, calls = torch.save, []
+
+    def full(value, file):
+        calls.append(1)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(value, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    status, _, err = run("--epochs", "3", "--ema", "0.5")
+    assert status == 2 and "No space left on device" in err and "make room" in err and "last.pt holds epoch" in err
+    assert err.count("\n") == 1
+
+
+def test_ctrl_c_on_the_real_process(colours, tmp_path):
+    output = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "going_modular.train", "--data", colours, "--output", output, "--epochs", "2000", *QUICK],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
+    deadline = time.monotonic() + 60
+    while not (output / "best.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert f"{output / 'last.pt'} holds epoch" in err and "--resume" in err
+    assert load_model(output)[1].epoch >= 1
