@@ -10,7 +10,7 @@ import torch
 from going_modular import drawn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-import baselines  # noqa: E402
+import baselines
 
 DRAW = {"pizza": drawn.draw_food, "7": drawn.draw_digit, "star_striped": drawn.draw_thing}
 

@@ -57,7 +57,7 @@ def test_the_command(checkpoint, photo, tmp_path, capsys):
 @pytest.mark.parametrize("which, words", [
     ("no_run", "there is no checkpoint"), ("no_photo", "no such image"), ("broken_photo", "cannot be read")])
 def test_the_command_answers_bad_input_in_one_line(checkpoint, photo, tmp_path, capsys, which, words):
-    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:60])
+    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:45])
     arguments = {"no_run": [tmp_path / "x", photo], "no_photo": [checkpoint, tmp_path / "x.png"],
                  "broken_photo": [checkpoint, tmp_path / "broken.png"]}[which]
     assert predictions.main([str(argument) for argument in arguments]) == 2
@@ -72,9 +72,9 @@ class Dangerous:
 
 @pytest.mark.parametrize("spoil, words", [
     (lambda path: path.unlink(), "there is no checkpoint"),
-    (lambda path: path.write_bytes(b""), "cut short or damaged"),
-    (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "cut short or damaged"),
-    (lambda path: path.write_text("hello"), "is no checkpoint"),
+    (lambda path: path.write_bytes(b""), "cut short, damaged"),
+    (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "cut short, damaged"),
+    (lambda path: path.write_text("hello"), "no checkpoint at all"),
     (lambda path: torch.save({"model": Dangerous()}, path), "holds more than tensors"),
     (lambda path: torch.save([1, 2], path), "not a checkpoint of this package"),
     (lambda path: torch.save({"weight": torch.zeros(2)}, path), "not a checkpoint of this package"),

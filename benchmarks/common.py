@@ -1,0 +1,34 @@
+"""What every benchmark shares: where its log goes, and what is told about the machine."""
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torchvision
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict:
+    """Processor, cores, accelerator and versions."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__,
+    }
+
+
+def write_log(name: str, values: dict) -> None:
+    """Write benchmarks/results/NAME.json: the values, with command, machine and date."""
+    command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    log = {"command": command, "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC", "machine": machine(),
+           **values}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(log, indent=1) + "\n")

@@ -1,0 +1,139 @@
+"""The main job over several seeds, beside what simpler means reach on the same images.
+
+python -m benchmarks.main_job --data photos [--seeds 0 1 2 3 4]  ->  benchmarks/results/main_job_photos.json
+
+- the command `python -m going_modular.train` with its defaults, once for each seed, each in a process of its own;
+- a CNN of about the same number of parameters, trained by the same trainer for the same time;
+- logistic regression on mean colour, colour histograms and raw pixels; and the class that is most frequent.
+"""
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks import baselines
+from benchmarks.common import write_log
+from going_modular import data_setup, train
+from going_modular.vit import count_parameters
+
+
+def cnn(num_classes: int, width: int) -> nn.Sequential:
+    """Four stages of two 3 x 3 convolutions with batch norm, halving the image after each: the usual small CNN."""
+    layers, channels = [], 3
+    for stage in range(4):
+        for _ in range(2):
+            layers += [nn.Conv2d(channels, width * 2**stage, 3, padding=1, bias=False),
+                       nn.BatchNorm2d(width * 2**stage), nn.ReLU()]
+            channels = width * 2**stage
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+
+
+def train_vit(data: str, seed: int, device: str) -> dict:
+    """One run of the command in a fresh process; what its results.json says."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "run"
+        subprocess.run([sys.executable, "-m", "going_modular.train", "--data", data, "--seed", str(seed), "--device",
+                        device, "--output", str(output)], check=True, stdout=subprocess.DEVNULL)
+        results = json.loads((output / "results.json").read_text())
+        results["settings"] = json.loads((output / "settings.json").read_text())
+    return results
+
+
+def train_cnn(data: data_setup.ImageData, settings: dict, seed: int, seconds: float, device: torch.device) -> dict:
+    """The CNN, by the recipe of the command, for as many epochs as fit into the seconds."""
+
+    def trainer(epochs: int, output: str):
+        torch.manual_seed(seed)
+        model = cnn(len(data.class_names), width=32)
+        model.settings = {}
+        changed = {**settings, "seed": seed, "epochs": epochs}
+        return train.build_trainer(model, data, changed, train.recipe_of(changed), device, Path(output))
+
+    with tempfile.TemporaryDirectory() as folder:
+        trial = trainer(4, folder)
+        trial.fit()
+        an_epoch = statistics.median(row["seconds"] for row in trial.history[1:])
+        run = trainer(max(1, int(seconds / an_epoch)), folder)
+        run.fit()
+        loss, accuracy = run.evaluate("test")
+    return {"test_accuracy": accuracy, "test_loss": loss, "parameters": count_parameters(run.model),
+            "train_seconds": sum(row["seconds"] for row in run.history), "epochs": len(run.history)}
+
+
+def tell(name: str, seed: int, results: dict) -> None:
+    print(f"{name}, seed {seed}: accuracy {results['test_accuracy']:.4f}, {results['train_seconds']:.0f} s", flush=True)
+
+
+def summary(values: list[float]) -> dict:
+    return {"mean": round(statistics.mean(values), 4), "std": round(statistics.stdev(values), 4),
+            "each": [round(value, 4) for value in values]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="photos")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import going_modular"], check=True)
+    import_seconds = time.perf_counter() - start
+    data = data_setup.load(args.data)
+    print(data.note)
+    vits = []
+    for seed in args.seeds:
+        vits.append(train_vit(args.data, seed, args.device))
+        tell("ViT", seed, vits[-1])
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # of the largest child, in GiB (Linux)
+
+    device, settings = train.pick_device(args.device), vits[0]["settings"]
+    seconds = statistics.mean(result["train_seconds"] for result in vits)
+    settings["num_workers"] = 0 if settings["image_size"] <= 64 else 8
+    cnns = []
+    for seed in args.seeds:
+        cnns.append(train_cnn(data, settings, seed, seconds, device))
+        tell("CNN", seed, cnns[-1])
+
+    def tensors(part):  # uint8 [N, 3, 64, 64], labels [N]
+        images = [np.asarray(image.resize((64, 64))) for image, _ in part]
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(data_setup.labels(part))
+
+    (train_x, train_y), (test_x, test_y) = tensors(data.train), tensors(data.test)
+    simple = {"one class": round(test_y.bincount().max().item() / len(test_y), 4)}
+    for kind, l2_grid in (("mean_colour", (1e-4, 1e-3, 1e-2, 0.1)), ("histogram", (1e-3, 1e-2, 0.1, 1.0)),
+                          ("pixels", (0.1, 1.0, 10.0))):
+        features = getattr(baselines, f"features_{kind}")
+        accuracy = baselines.logistic_regression(features(train_x), train_y, features(test_x), test_y, l2_grid)
+        simple[kind] = round(accuracy, 4)
+        print(f"logistic regression, {kind}: {accuracy:.4f}")
+
+    accuracies, losses = ([result[name] for result in vits] for name in ("test_accuracy", "test_loss"))
+    interval = train.wilson_interval(round(statistics.mean(result["correct"] for result in vits)), len(data.test))
+    log = {
+        "data": data.name, "train_images": len(data.train), "test_images": len(data.test), "seeds": args.seeds,
+        "vit": {"test_accuracy": summary(accuracies), "test_loss": summary(losses),
+                "interval_95": [round(v, 4) for v in interval],  # of a run with the mean accuracy, from its test images
+                "train_seconds": summary([result["train_seconds"] for result in vits]),
+                "epochs": vits[0]["epochs"], "parameters": vits[0]["parameters"], "guess_loss": vits[0]["guess_loss"],
+                "settings": vits[0]["settings"]},
+        "cnn": {"test_accuracy": summary([result["test_accuracy"] for result in cnns]),
+                "train_seconds": summary([result["train_seconds"] for result in cnns]),
+                "epochs": [result["epochs"] for result in cnns], "parameters": cnns[0]["parameters"]},
+        "simple": simple, "import_seconds": round(import_seconds, 2), "peak_memory_gib": round(memory, 2),
+    }
+    write_log(f"main_job_{data.name}", log)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Write the figures of README.md from the logs: python -m benchmarks.readme. A test fails where the two differ."""
+import json
+import re
+from pathlib import Path
+
+from benchmarks.common import RESULTS
+
+README = Path(__file__).parent.parent / "README.md"
+START, END = "<!-- results -->", "<!-- /results -->"
+
+
+def log(name: str) -> dict:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def main_job_table(name: str) -> str:
+    """Accuracy and time of the ViT, the CNN and the simple means on one data set."""
+    values = log(f"main_job_{name}")
+    vit, cnn, simple = values["vit"], values["cnn"], values["simple"]
+    rows = [
+        ("Vision Transformer, `python -m going_modular.train`", vit),
+        (f"CNN of {cnn['parameters'] / 1e6:.1f}M parameters, same time and recipe", cnn),
+    ]
+    lines = ["| | test accuracy, mean | standard deviation | each seed | training, mean |", "|---|---|---|---|---|"]
+    for title, row in rows:
+        accuracy = row["test_accuracy"]
+        each = ", ".join(f"{value:.3f}" for value in accuracy["each"])
+        lines.append(f"| {title} | **{accuracy['mean']:.3f}** | {accuracy['std']:.3f} | {each} | "
+                     f"{row['train_seconds']['mean']:.0f} s |")
+    for title, key in (("logistic regression on colour histograms", "histogram"),
+                       ("logistic regression on raw pixels", "pixels"),
+                       ("logistic regression on the mean colour", "mean_colour"),
+                       ("always the class that is most frequent in the test set", "one class")):
+        lines.append(f"| {title} | {simple[key]:.3f} | | | |")
+    return "\n".join(lines)
+
+
+def main_job_text(name: str) -> str:
+    values = log(f"main_job_{name}")
+    vit, machine = values["vit"], values["machine"]
+    low, high = vit["interval_95"]
+    return (
+        f"{values['train_images']} images to train, {values['test_images']} to test; {vit['parameters'] / 1e6:.1f}M "
+        f"parameters, {vit['epochs']} epochs, seeds {', '.join(map(str, values['seeds']))}. The test loss is "
+        f"{vit['test_loss']['mean']:.3f} on average, that of equal shares for all classes {vit['guess_loss']:.3f}. "
+        f"With {values['test_images']} test images the 95 % interval of a run with the mean accuracy is {low:.3f} to "
+        f"{high:.3f}. The slowest run trained for {max(vit['train_seconds']['each']):.0f} s, evaluation after each epoch "
+        f"included; the process took {values['peak_memory_gib']:.1f} GiB of memory. Measured on {machine['cores']} "
+        f"cores of {machine['cpu']}, PyTorch {machine['torch'].split('+')[0]}, {values['date']}: "
+        f"`{values['command']}`, [log](benchmarks/results/main_job_{name}.json)."
+    )
+
+
+def step_time_text() -> str:
+    values = log("step_time")
+    lines = ["| | forward | ours / theirs | forward + backward | ours / theirs |", "|---|---|---|---|---|"]
+    forward, both = values["median_seconds"]["forward"], values["median_seconds"]["forward_backward"]
+    for name in forward:
+        title = {"ours": "`going_modular`"}.get(name, name)
+        ratios = [f"{column['ours'] / column[name]:.3f}" if name != "ours" else "" for column in (forward, both)]
+        lines.append(f"| {title} | {forward[name]:.3f} s | {ratios[0]} | {both[name]:.3f} s | {ratios[1]} |")
+    table, machine = "\n".join(lines), values["machine"]
+    return (f"{table}\n\nSeconds of a step of ViT-{values['variant']} at 224 px, batch {values['batch_size']}, fp32, "
+            f"{machine['threads']} threads, medians of {values['repeats']} interleaved rounds on {machine['cpu']}, PyTorch "
+            f"{machine['torch'].split('+')[0]}, {values['date']}: `{values['command']}`, "
+            "[log](benchmarks/results/step_time.json).")
+
+
+def render() -> str:
+    """What stands between the marks in README.md."""
+    return f"""{START}
+**Photos of pizza, steak and sushi**, from scratch, at 64 px on two CPU cores:
+
+{main_job_table("photos")}
+
+{main_job_text("photos")} The recipe was chosen on other classes of Food-101, never on these test photos.
+
+**Drawn food**, the default without a network:
+
+{main_job_table("drawn")}
+
+{main_job_text("drawn")}
+
+**Speed** beside the production libraries:
+
+{step_time_text()}
+{END}"""
+
+
+def main() -> None:
+    text = README.read_text()
+    README.write_text(re.sub(f"{START}.*{END}", lambda _: render(), text, flags=re.DOTALL))
+
+
+if __name__ == "__main__":
+    main()
