@@ -15,10 +15,15 @@ def features_mean_colour(images) -> torch.Tensor:
 def features_histogram(images) -> torch.Tensor:
     """[N, 88]: shares of pixels in 8 bins of each channel (24), and in 4 x 4 x 4 bins of all three together (64)."""
     images = torch.as_tensor(images)
-    single = (images // 32)[:, None] == torch.arange(8)[:, None, None, None]  # [N, 8, 3, S, S]
-    red, green, blue = (images // 64).long().unbind(1)
-    joint = F.one_hot((16 * red + 4 * green + blue).flatten(1), 64)  # [N, S * S, 64]
-    return torch.cat([single.float().mean((3, 4)).flatten(1), joint.float().mean(1)], 1)
+    red, green, blue = (images // 64).unbind(1)
+    single = [_shares(channel // 32, 8) for channel in images.unbind(1)]
+    return torch.cat([*single, _shares(16 * red + 4 * green + blue, 64)], 1)
+
+
+def _shares(values: torch.Tensor, bins: int) -> torch.Tensor:
+    """[N, bins]: the share of each integer below `bins` in values [N, S, S]."""
+    rows = bins * torch.arange(len(values))[:, None] + values.flatten(1)
+    return rows.flatten().bincount(minlength=bins * len(values)).view(-1, bins) / values[0].numel()
 
 
 def features_pixels(images) -> torch.Tensor:

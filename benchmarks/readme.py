@@ -44,9 +44,9 @@ def main_job_text(name: str) -> str:
         f"parameters, {vit['epochs']} epochs, seeds {', '.join(map(str, values['seeds']))}. The test loss is "
         f"{vit['test_loss']['mean']:.3f} on average, that of equal shares for all classes {vit['guess_loss']:.3f}. "
         f"With {values['test_images']} test images the 95 % interval of a run with the mean accuracy is {low:.3f} to "
-        f"{high:.3f}. The slowest run trained for {max(vit['train_seconds']['each']):.0f} s, evaluation after each epoch "
-        f"included; the process took {values['peak_memory_gib']:.1f} GiB of memory. Measured on {machine['cores']} "
-        f"cores of {machine['cpu']}, PyTorch {machine['torch'].split('+')[0]}, {values['date']}: "
+        f"{high:.3f}. The slowest run trained for {max(vit['train_seconds']['each']):.0f} s, evaluation after each "
+        f"epoch included; the process took {values['peak_memory_gib']:.1f} GiB of memory. Measured on "
+        f"{machine['cores']} cores of {machine['cpu']}, PyTorch {machine['torch'].split('+')[0]}, {values['date']}: "
         f"`{values['command']}`, [log](benchmarks/results/main_job_{name}.json)."
     )
 
@@ -61,8 +61,8 @@ def step_time_text() -> str:
         lines.append(f"| {title} | {forward[name]:.3f} s | {ratios[0]} | {both[name]:.3f} s | {ratios[1]} |")
     table, machine = "\n".join(lines), values["machine"]
     return (f"{table}\n\nSeconds of a step of ViT-{values['variant']} at 224 px, batch {values['batch_size']}, fp32, "
-            f"{machine['threads']} threads, medians of {values['repeats']} interleaved rounds on {machine['cpu']}, PyTorch "
-            f"{machine['torch'].split('+')[0]}, {values['date']}: `{values['command']}`, "
+            f"{machine['threads']} threads, medians of {values['repeats']} interleaved rounds on {machine['cpu']}, "
+            f"PyTorch {machine['torch'].split('+')[0]}, {values['date']}: `{values['command']}`, "
             "[log](benchmarks/results/step_time.json).")
 
 

@@ -576,30 +576,32 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Subset, Subset]
 
 
 class EpochSampler(Sampler):
-    """A fresh order in each pass, which follows from (seed, epoch) alone; yields (epoch, index).
+    """The indices of an epoch, which goes over the data set `repeats` times, each time in a fresh order that follows
+    from the seed and the number of that pass alone; yields (pass, index).
 
-    A pass counts the epoch up; set_epoch(n) makes the next pass epoch n, as a resumed run needs.
+    Iterating counts the epoch up; set_epoch(n) makes the next one epoch n, as a resumed run needs.
     """
 
-    def __init__(self, size: int, seed: int):
-        self.size, self.seed, self.epoch = size, seed, 0
+    def __init__(self, size: int, seed: int, repeats: int = 1):
+        self.size, self.seed, self.repeats, self.epoch = size, seed, repeats, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.size
+        return self.size * self.repeats
 
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
-        generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
-        for index in torch.randperm(self.size, generator=generator).tolist():
-            yield epoch, index
+        for number in range(epoch * self.repeats, (epoch + 1) * self.repeats):
+            generator = torch.Generator().manual_seed(_mix(self.seed, number))
+            for index in torch.randperm(self.size, generator=generator).tolist():
+                yield number, index
 
 
 class Transformed(Dataset):
-    """A data set seen through a transform. Under a key (epoch, index) the transform's random numbers follow from
-    (seed, epoch, index), so that they do not depend on workers or on what ran before."""
+    """A data set seen through a transform. Under a key (pass, index) the transform's random numbers follow from
+    (seed, pass, index), so that they do not depend on workers or on what ran before."""
 
     def __init__(self, dataset: Dataset, transform: Callable, seed: int):
         self.dataset, self.transform, self.seed = dataset, transform, seed
@@ -625,14 +627,15 @@ def _mix(*numbers: int) -> int:
 
 
 def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle: bool = False, seed: int = 0,
-                num_workers: int = 0) -> DataLoader:
+                num_workers: int = 0, repeats: int = 1) -> DataLoader:
     """Batches (images [batch, 3, image_size, image_size], labels [batch]) of a data set of (PIL image, label).
 
     shuffle: for training; order and augmentation of epoch n then follow from (seed, n) alone, with any number of
     workers: loader.sampler.set_epoch(n). No image is dropped, so the last batch may be smaller.
+    repeats: how often an epoch shows each image, for a set so small that one pass is soon over.
     """
     return DataLoader(Transformed(dataset, transform, seed), batch_size,
-                      sampler=EpochSampler(len(dataset), seed) if shuffle else None, num_workers=num_workers,
+                      sampler=EpochSampler(len(dataset), seed, repeats) if shuffle else None, num_workers=num_workers,
                       persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available())
 
 

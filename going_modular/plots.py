@@ -37,7 +37,7 @@ def plot_loss_curves(results: dict[str, list[float]], num_classes: int | None = 
 
 def plot_confusion_matrix(matrix: torch.Tensor, class_names: Sequence[str]) -> Figure:
     """Counts [true class, predicted class], coloured by the share of the true class. Numbers for up to 20 classes."""
-    counts = np.asarray(matrix)
+    counts = matrix.cpu().numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     few = len(class_names) <= 20
     side = 2.6 + 0.55 * len(class_names) if few else 9
@@ -70,7 +70,7 @@ def plot_predictions(
         axis.axis("off")
     for i, (axis, image) in enumerate(zip(axes.flat, images)):
         if isinstance(image, torch.Tensor):
-            image = (image.permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1)
+            image = (image.permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1).cpu().numpy()
         axis.imshow(image)
         guess = int(probabilities[i].argmax())
         right = labels is None or guess == labels[i]

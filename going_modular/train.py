@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from going_modular import data_setup, plots
 from going_modular.predictions import predict_all
@@ -30,14 +29,16 @@ OPTIONS = {
         ("skip-bad-images", bool, False, "leave out images that can't be read, and count them"),
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
         ("min-scale", float, 0.35, "a random crop covers at least this share of a training image"),
+        ("repeats", int, None, "times that an epoch shows each training image, each time another crop; default: until "
+         "1,000 images were shown"),
         ("num-workers", int, None, "processes that prepare images; default: none for images of up to 64 px, which are "
          "faster without, else one for each processor, 8 at most"),
     ],
     "model": [
         ("model", str, None, f"one of {', '.join(VARIANTS)}, with a patch size (B/16) or without; default: Mini on a "
          "CPU and for small images, B/16 on a GPU"),
-        ("patch-size", int, None, "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 patches "
-         "or more"),
+        ("patch-size", int, None, "side of a patch in pixels; default: the variant's, else the largest that makes 7 x 7 "
+         "patches or more"),
         ("image-size", int, None, "side of the image in pixels; default: that of the data set for digits and things, "
          "else 64 on a CPU and 224 on a GPU"),
         ("layers", int, None, "number of encoder layers; default: the variant's, as for the next three"),
@@ -49,7 +50,8 @@ OPTIONS = {
         ("drop-path", float, 0.1, "stochastic depth: rate of the last layer"),
     ],
     "training": [
-        ("epochs", int, None, "passes over the training images; default: as many as show 20,000 images, at least 5"),
+        ("epochs", int, None, "default: as many as show 15,000 images, or 30,000 of a set of fewer than 1,000, but 5 at "
+         "least"),
         ("batch-size", int, 32, "images in a step"),
         ("lr", float, 1e-3, "highest learning rate"),
         ("weight-decay", float, 0.05, "AdamW's, on weight matrices alone"),
@@ -107,8 +109,11 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
     if settings["patch_size"] is None and "/" not in settings["model"]:
         size = settings["image_size"]
         settings["patch_size"] = max(patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0)
+    if settings["repeats"] is None:
+        settings["repeats"] = math.ceil(1000 / len(data.train))
     if settings["epochs"] is None:
-        settings["epochs"] = max(5, round(20_000 / len(data.train)))
+        shown = 30_000 if len(data.train) < 1000 else 15_000
+        settings["epochs"] = max(5, round(shown / len(data.train) / settings["repeats"]))
     if settings["num_workers"] is None:
         settings["num_workers"] = 0 if settings["image_size"] <= 64 else min(os.cpu_count(), 8)
     return settings
@@ -182,6 +187,8 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 
 def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
     """Score the trained model on the test set, save pictures and results.json, and return what stands there."""
+    from torchmetrics.functional.classification import multiclass_confusion_matrix  # seconds to import
+
     loader = trainer.loaders["test"]
     probabilities, labels = predict_all(trainer.evaluated, loader)
     correct, count, classes = int((probabilities.argmax(1) == labels).sum()), len(labels), len(data.class_names)
@@ -193,6 +200,7 @@ def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
         "test_loss": F.nll_loss(probabilities.log(), labels).item(), "guess_loss": math.log(classes),
         "confusion_matrix": matrix.tolist(), "class_names": data.class_names, "train_images": len(data.train),
         "train_seconds": sum(row["seconds"] for row in trainer.history), "epochs": len(trainer.history),
+        "parameters": count_parameters(trainer.model),
     }
     names = ("train_loss", "train_acc", "test_loss", "test_acc")
     curves = {name: [row[name] for row in trainer.history] for name in names}
@@ -218,7 +226,7 @@ def table(results: dict, output: Path) -> str:
 test accuracy       {r["test_accuracy"]:.3f}   95 % interval {low:.3f} to {high:.3f}, {r["test_images"]} images
 always one class    {r["one_class_accuracy"]:.3f}   what the most frequent class alone would score
 test loss           {r["test_loss"]:.3f}   equal shares for all classes would have {r["guess_loss"]:.3f}, ln({classes})
-training            {r["train_seconds"]:.0f} s   {r["epochs"]} epochs of {r["train_images"]} images, evaluation included
+training            {r["train_seconds"]:.0f} s   {r["epochs"]} epochs, {r["train_images"]} images, evaluation included
 results             {output}: last.pt, best.pt, history.csv, results.json,
                     loss_curves.png, confusion_matrix.png, predictions.png
 classify a photo    python -m going_modular.predictions {shlex.quote(str(output))} PHOTO"""
@@ -268,8 +276,9 @@ def recipe_of(settings: dict) -> Recipe:
         raise ValueError(f"hold_out must be above 0 and below 1, not {settings['hold_out']}")
     if not 0 < settings["min_scale"] <= 1:
         raise ValueError(f"min_scale must be above 0 and at most 1, not {settings['min_scale']}")
-    if settings["num_workers"] is not None and settings["num_workers"] < 0:
-        raise ValueError(f"num_workers must be at least 0, not {settings['num_workers']}")
+    for name, least in (("num_workers", 0), ("repeats", 1)):
+        if settings[name] is not None and settings[name] < least:
+            raise ValueError(f"{name} must be at least {least}, not {settings[name]}")
     return Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
 
 
@@ -279,7 +288,8 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
     kept, held_out = data_setup.split(data.train, settings["hold_out"], seed=recipe.seed)
     augmented = data_setup.train_transform(size, settings["min_scale"], flip=data.flip)
     plain = data_setup.eval_transform(size)
-    train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers)
+    train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers,
+                                          repeats=settings["repeats"])
     val_loader = data_setup.make_loader(held_out, plain, batch, num_workers=workers)
     test_loader = data_setup.make_loader(data.test, plain, batch, num_workers=workers)
     description = {

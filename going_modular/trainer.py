@@ -160,7 +160,7 @@ class Trainer:
 
         Raises TrainingError where the loss is no longer finite or a file can't be written; last.pt stays.
         """
-        done, epochs, images = len(self.history), self.recipe.epochs, len(self.loaders["train"].dataset)
+        done, epochs, images = len(self.history), self.recipe.epochs, len(self.loaders["train"].sampler)
         start = time.perf_counter()
         with tqdm(total=epochs * images, initial=done * images, unit=" images", disable=None) as self.loss_fn.bar:
             for epoch in range(done, epochs):

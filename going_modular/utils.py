@@ -86,13 +86,11 @@ def read_checkpoint(path: str | Path) -> dict:
         raise CheckpointError(f"there is no checkpoint {path}: check the path, or train first")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        if zipfile.is_zipfile(path):
+    except Exception as error:  # what a damaged pickle raises has no limits
+        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
             raise CheckpointError(f"{path} holds more than tensors and plain values: it is not loaded, as such a file "
                                   "can run code; use a checkpoint that this package wrote") from None
-        raise CheckpointError(f"{path} is no checkpoint: use the last.pt or best.pt of a run") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
-        raise CheckpointError(f"{path} is cut short or damaged: use another checkpoint, or train again") from None
+        raise CheckpointError(f"{path} is cut short, damaged, or no checkpoint at all: use another one") from None
     if not isinstance(checkpoint, dict) or not {"model", "architecture", "settings", "class_names"} <= set(checkpoint):
         raise CheckpointError(f"{path} is not a checkpoint of this package: use the last.pt or best.pt of a run")
     return checkpoint

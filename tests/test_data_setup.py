@@ -761,3 +761,13 @@ def test_create_dataloaders_with_other_classes(food):
     shutil.rmtree(food / "test" / "sushi")
     with pytest.raises(DataError, match="lacks the class sushi"):
         data_setup.create_dataloaders(food / "train", food / "test", v2.ToImage(), 4)
+
+
+def test_repeats_show_each_image_so_often_in_an_epoch():
+    sampler = data_setup.EpochSampler(4, seed=1, repeats=3)
+    epochs = [list(sampler) for _ in range(2)]
+    assert len(sampler) == 12
+    assert all(sorted(index for _, index in epoch) == sorted([0, 1, 2, 3] * 3) for epoch in epochs)
+    assert len({key for epoch in epochs for key in epoch}) == 24  # no two passes with the same random numbers
+    sampler.set_epoch(1)
+    assert list(sampler) == epochs[1]

@@ -6,13 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from going_modular import drawn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import baselines
 
-DRAW = {"pizza": drawn.draw_food, "7": drawn.draw_digit, "star_striped": drawn.draw_thing}
+DRAW = {dish: drawn.draw_food for dish in drawn.FOOD[:3]} | {"7": drawn.draw_digit, "star_striped": drawn.draw_thing}
+# mean grey levels of the 4 x 4 parts of one picture each
+PINNED = {
+    "pizza": [65.8, 74, 82.4, 134.6, 116.8, 139.5, 133.5, 160.2, 140.5, 148.8, 150.5, 157.8, 150, 179.3, 176.9, 208.4],
+    "steak": [103, 121.6, 114.9, 155.2, 136.8, 75, 93.5, 118.3, 132.2, 134.4, 117.4, 112.5, 118.8, 123.4, 114.6, 134.6],
+    "sushi": [124.1, 83.9, 98.3, 77.3, 143.9, 102.8, 104.5, 51.8, 144.1, 103.4, 87.9, 61.5, 168.9, 148.2, 111.4, 92.5],
+    "7": [0, 92.9, 99.8, 0, 0, 15.9, 85.1, 0, 0, 0, 81.7, 0, 0, 0, 51.1, 0],
+    "star_striped": [71.9, 77.9, 86.1, 76.7, 82.7, 95.4, 113, 76.8, 89.5, 109.2, 111.1, 71.9, 70.7, 81.5, 67.8, 66],
+}
 
 
 def generator(*seed: int) -> np.random.Generator:
@@ -54,7 +63,7 @@ def test_sizes_modes_and_values(name):
     assert np.ptp(np.asarray(image)) > 60
 
 
-@pytest.mark.parametrize("size", (16, 33, 96))
+@pytest.mark.parametrize("size", (32, 50, 96))
 def test_any_size_shows_the_same_picture(size):
     reference = np.asarray(drawn.draw_food("pizza", generator(3), 64).resize((8, 8)), float)
     other = np.asarray(drawn.draw_food("pizza", generator(3), size).resize((8, 8)), float)
@@ -63,7 +72,7 @@ def test_any_size_shows_the_same_picture(size):
 
 def test_every_dish_draws_at_many_seeds():
     for dish in drawn.FOOD:
-        for seed in range(12):
+        for seed in range(8):
             assert drawn.draw_food(dish, generator(seed), 16).size == (16, 16)
 
 
@@ -106,8 +115,6 @@ def test_write_refuses_unknown_names_and_leaves_nothing(tmp_path):
 
 
 def test_write_is_balanced_and_lossless(tmp_path, small):
-    from PIL import Image
-
     target = drawn.write(small, tmp_path / "new", seed=5)
     assert target == tmp_path / "new" / small
     for split, count in (("train", 3), ("test", 2)):
@@ -173,13 +180,15 @@ def dishes():
     def tensors(split, count):
         images = pixels("drawn", split, count=count)
         labels = torch.tensor([drawn.FOOD.index(label) for label, _ in images])
-        return torch.from_numpy(np.stack(list(images.values()))).permute(0, 3, 1, 2), labels
+        return torch.from_numpy(np.stack(list(images.values()))).permute(0, 3, 1, 2).contiguous(), labels
 
     torch.set_num_threads(1)
-    return *tensors("train", 150), *tensors("test", 80)
+    return *tensors("train", 100), *tensors("test", 50)
 
 
-@pytest.mark.parametrize("kind, l2, bound", [("mean_colour", 1e-3, 0.60), ("histogram", 1e-2, 0.75), ("pixels", 1, 0.75)])
+@pytest.mark.parametrize(
+    "kind, l2, bound", [("mean_colour", 1e-3, 0.60), ("histogram", 1e-2, 0.75), ("pixels", 1, 0.75)]
+)
 def test_neither_colour_nor_pixels_give_the_dish_away(dishes, kind, l2, bound):
     train_x, train_y, test_x, test_y = dishes
     features = getattr(baselines, f"features_{kind}")

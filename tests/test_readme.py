@@ -40,7 +40,8 @@ def test_its_names_exist():
     row = re.search(r"`--data` also takes a name: (.*)\[data", README).group(1)
     names = re.findall(r"`(\w+)`", row)
     assert set(names) == set(data_setup.NAMES) - {"auto"}
-    assert set(re.findall(r"; (Ti, S, B, L and H) come", README)[0].replace(" and", ",").split(", ")) <= set(vit.VARIANTS)
+    sizes = re.search(r"; (.*) come with any patch and image size", README).group(1)
+    assert set(re.findall(r"\w+", sizes)) - {"and"} == set(vit.VARIANTS) - {"Mini"}
 
 
 def test_its_files_of_a_run_are_those_written(colours, tmp_path):

@@ -21,7 +21,8 @@ from going_modular.utils import load_model
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--image-size", "16", "--patch-size", "8", "--layers", "2", "--hidden-size", "24", "--heads", "2",
-         "--mlp-size", "48", "--batch-size", "8", "--lr", "3e-3", "--device", "cpu", "--num-workers", "0"]
+         "--mlp-size", "48", "--repeats", "1", "--batch-size", "8", "--lr", "3e-3", "--device", "cpu",
+         "--num-workers", "0"]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_a_run_from_start_to_prediction(run, tmp_path, colours):
     assert results["confusion_matrix"] == [[4, 0, 0], [0, 4, 0], [0, 0, 4]]
     assert results["guess_loss"] == pytest.approx(1.0986, abs=1e-4) and results["test_loss"] < 1
     for line in ("test accuracy       1.000   95 % interval 0.758 to 1.000, 12 images", "always one class    0.333",
-                 "would have 1.099, ln(3)", "8 epochs of 36 images", f"python -m going_modular.predictions {folder}"):
+                 "would have 1.099, ln(3)", "8 epochs, 36 images", f"python -m going_modular.predictions {folder}"):
         assert line in out
     for name in ("loss_curves", "confusion_matrix", "predictions"):
         with Image.open(folder / f"{name}.png") as picture:
@@ -73,15 +74,15 @@ def test_the_same_seed_gives_the_same_weights(run, tmp_path):
 
 def test_every_option_reaches_the_run(run, tmp_path):
     """Give each option a value of its own and find it again where it matters: none is accepted and not used."""
-    status, out, err = run("--epochs", "1", "--model", "Ti/4", "--dropout", "0.2", "--drop-path", "0.3", "--pool", "token",
-                           "--weight-decay", "0.2", "--warmup", "0.5", "--clip-norm", "2", "--label-smoothing", "0.2",
-                           "--mixup", "0.4", "--ema", "0.8", "--seed", "9", "--hold-out", "0.3", "--min-scale", "0.5",
-                           quick=[*QUICK[:2], *QUICK[4:]])
+    options = ["--epochs", "1", "--model", "Ti/4", "--dropout", "0.2", "--drop-path", "0.3", "--pool", "mean",
+               "--weight-decay", "0.2", "--warmup", "0.5", "--clip-norm", "2", "--label-smoothing", "0.2",
+               "--mixup", "0.4", "--ema", "0.8", "--seed", "9", "--hold-out", "0.3", "--min-scale", "0.5"]
+    status, _, err = run(*options, quick=[*QUICK[:2], *QUICK[4:]])
     assert (status, err) == (0, "")
     checkpoint = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert checkpoint["architecture"] == {
         "image_size": 16, "patch_size": 4, "in_channels": 3, "num_classes": 3, "num_layers": 2, "hidden_size": 24,
-        "mlp_size": 48, "num_heads": 2, "dropout": 0.2, "drop_path": 0.3, "pool": "token", "gelu": "erf",
+        "mlp_size": 48, "num_heads": 2, "dropout": 0.2, "drop_path": 0.3, "pool": "mean", "gelu": "erf",
         "layer_norm_eps": 1e-6, "representation_size": None}
     assert checkpoint["recipe"] == {
         "epochs": 1, "lr": 3e-3, "weight_decay": 0.2, "warmup": 0.5, "clip_norm": 2.0, "label_smoothing": 0.2,
@@ -96,10 +97,12 @@ def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
                         data_setup.eval_transform(size))
     loader = data_setup.make_loader
     monkeypatch.setattr(data_setup, "make_loader", lambda dataset, transform, batch, **rest: seen.setdefault(
-        "loaders", []).append((len(dataset), batch, rest["num_workers"])) or loader(dataset, transform, batch, **rest))
+        "loaders", []).append((len(dataset), batch, rest)) or loader(dataset, transform, batch, **rest))
     assert main(["--data", str(colours), "--output", str(tmp_path / "r"), *QUICK, "--epochs", "1", "--hold-out", "0.25",
-                 "--min-scale", "0.6", "--batch-size", "7"]) == 0
-    assert seen == {"size": 16, "min_scale": 0.6, "loaders": [(27, 7, 0), (9, 7, 0), (12, 7, 0)]}
+                 "--min-scale", "0.6", "--batch-size", "7", "--repeats", "2", "--seed", "4"]) == 0
+    assert seen == {"size": 16, "min_scale": 0.6, "loaders": [
+        (27, 7, {"shuffle": True, "seed": 4, "num_workers": 0, "repeats": 2}), (9, 7, {"num_workers": 0}),
+        (12, 7, {"num_workers": 0})]}
 
 
 def test_help_names_every_option(capsys):
@@ -140,6 +143,7 @@ def test_wilson_interval():
     (["--hold-out", "1.5"], "hold_out must be above 0 and below 1"),
     (["--min-scale", "0"], "min_scale must be above 0 and at most 1"),
     (["--num-workers", "-1"], "num_workers must be at least 0"),
+    (["--repeats", "0"], "repeats must be at least 1"),
     (["--image-size", "0"], "image_size must be at least 1"),
     (["--device", "abacus"], "there is no device 'abacus' on this machine"),
     (["--data", "no_such_set"], "no_such_set"),
@@ -147,7 +151,7 @@ def test_wilson_interval():
 def test_bad_options_get_one_line(run, tmp_path, options, words):
     status, _, err = run("--epochs", "1", *options)
     assert status == 2 and err.startswith("error: ") and err.count("\n") == 1 and words in err, err
-    assert not (tmp_path / "run").exists() or not [file for file in (tmp_path / "run").iterdir() if file.name != ".lock"]
+    assert [file.name for file in (tmp_path / "run").glob("*")] in ([], [".lock"])
 
 
 def test_no_network_is_told(run, monkeypatch, tmp_path):
@@ -242,9 +246,9 @@ def test_a_full_disk_is_told(run, monkeypatch):
 
 def test_ctrl_c_on_the_real_process(colours, tmp_path):
     output = tmp_path / "run"
+    command = [sys.executable, "-m", "going_modular.train", "--data", colours, "--output", output, "--epochs", "2000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "going_modular.train", "--data", colours, "--output", output, "--epochs", "2000", *QUICK],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
+        [*command, *QUICK], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
     deadline = time.monotonic() + 60
     while not (output / "best.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What a long run adds to each step: groups, schedule, clipping, averaging, checkpoints, and the way back from a stop."""
+"""What a long run adds to each step: groups, schedule, clipping, averaging, checkpoints, resume."""
 import csv
 import errno
 
