@@ -49,18 +49,22 @@ def train_vit(data: str, seed: int, device: str) -> dict:
     return results
 
 
-def train_cnn(data: data_setup.ImageData, settings: dict, seed: int, seconds: float, device: torch.device) -> dict:
-    """The CNN, by the recipe of the command, for as many epochs as fit into the seconds."""
+def train_cnn(
+    data: data_setup.ImageData, settings: dict, seed: int, parameters: int, seconds: float, device: torch.device
+) -> dict:
+    """A CNN with about so many parameters, by the recipe of the command, for as many epochs as fit into the time."""
+    classes = len(data.class_names)
+    width = min(range(4, 129), key=lambda width: abs(count_parameters(cnn(classes, width)) - parameters))
 
     def trainer(epochs: int, output: str):
         torch.manual_seed(seed)
-        model = cnn(len(data.class_names), width=32)
+        model = cnn(classes, width)
         model.settings = {}
         changed = {**settings, "seed": seed, "epochs": epochs}
         return train.build_trainer(model, data, changed, train.recipe_of(changed), device, Path(output))
 
     with tempfile.TemporaryDirectory() as folder:
-        trial = trainer(4, folder)
+        trial = trainer(3, folder)
         trial.fit()
         an_epoch = statistics.median(row["seconds"] for row in trial.history[1:])
         run = trainer(max(1, int(seconds / an_epoch)), folder)
@@ -102,7 +106,7 @@ def main() -> None:
     settings["num_workers"] = 0 if settings["image_size"] <= 64 else 8
     cnns = []
     for seed in args.seeds:
-        cnns.append(train_cnn(data, settings, seed, seconds, device))
+        cnns.append(train_cnn(data, settings, seed, vits[0]["parameters"], seconds, device))
         tell("CNN", seed, cnns[-1])
 
     def tensors(part):  # uint8 [N, 3, 64, 64], labels [N]

@@ -37,7 +37,7 @@ OPTIONS = {
     "model": [
         ("model", str, None, f"one of {', '.join(VARIANTS)}, with a patch size (B/16) or without; default: Mini on a "
          "CPU and for small images, B/16 on a GPU"),
-        ("patch-size", int, None, "side of a patch in pixels; default: the variant's, else the largest that makes 7 x 7 "
+        ("patch-size", int, None, "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 "
          "patches or more"),
         ("image-size", int, None, "side of the image in pixels; default: that of the data set for digits and things, "
          "else 64 on a CPU and 224 on a GPU"),
@@ -45,16 +45,17 @@ OPTIONS = {
         ("hidden-size", int, None, "size of a token"),
         ("heads", int, None, "number of attention heads"),
         ("mlp-size", int, None, "size of the hidden layer in the MLP"),
-        ("pool", str, "mean", "what the head reads: token (class token) or mean (of all patches)"),
+        ("pool", str, "token", "what the head reads: token (class token) or mean (of all patches)"),
         ("dropout", float, 0.0, "dropout rate"),
         ("drop-path", float, 0.1, "stochastic depth: rate of the last layer"),
     ],
     "training": [
-        ("epochs", int, None, "default: as many as show 15,000 images, or 30,000 of a set of fewer than 1,000, but 5 at "
+        ("epochs", int, None, "default: as many as show 15,000 images, or 30,000 of a set below 1,000, but 5 at "
          "least"),
-        ("batch-size", int, 32, "images in a step"),
+        ("batch-size", int, 64, "images in a step"),
         ("lr", float, 1e-3, "highest learning rate"),
         ("weight-decay", float, 0.05, "AdamW's, on weight matrices alone"),
+        ("beta2", float, 0.95, "AdamW's decay of the average of squared gradients"),
         ("warmup", float, 0.05, "share of all steps over which the learning rate rises"),
         ("clip-norm", float, 1.0, "largest norm of the gradients"),
         ("label-smoothing", float, 0.1, "share of the label that is spread over all classes"),

@@ -36,6 +36,7 @@ class Recipe:
     epochs: int
     lr: float = 1e-3  # the highest one, after the warm-up
     weight_decay: float = 0.05  # decoupled, on weight matrices alone
+    beta2: float = 0.95  # AdamW's memory of squared gradients: short, as a small set makes few steps
     warmup: float = 0.05  # share of all steps over which the learning rate rises linearly
     clip_norm: float = 1.0  # global gradient norm
     label_smoothing: float = 0.1
@@ -48,7 +49,7 @@ class Recipe:
         for name in ("epochs", "lr", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("warmup", "label_smoothing", "ema"):
+        for name in ("beta2", "warmup", "label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
         for name in ("weight_decay", "mixup"):
@@ -133,7 +134,7 @@ class Trainer:
         self.history: list[dict] = []
 
         self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr,
-                                           fused=device.type in ("cpu", "cuda"))
+                                           betas=(0.9, recipe.beta2), fused=device.type in ("cpu", "cuda"))
         total_steps = recipe.epochs * len(train_loader)
         warmup_steps = round(recipe.warmup * total_steps)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(

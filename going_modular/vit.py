@@ -12,7 +12,7 @@ from torch import nn
 
 # Table 1, and two sizes that came later: Ti and S (Touvron et al., 2021). "Mini" is ours, for CPUs and small images.
 VARIANTS = {
-    "Mini": dict(num_layers=6, hidden_size=128, mlp_size=512, num_heads=4),
+    "Mini": dict(num_layers=4, hidden_size=96, mlp_size=384, num_heads=3),
     "Ti": dict(num_layers=12, hidden_size=192, mlp_size=768, num_heads=3),
     "S": dict(num_layers=12, hidden_size=384, mlp_size=1536, num_heads=6),
     "B": dict(num_layers=12, hidden_size=768, mlp_size=3072, num_heads=12),

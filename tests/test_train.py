@@ -76,7 +76,8 @@ def test_every_option_reaches_the_run(run, tmp_path):
     """Give each option a value of its own and find it again where it matters: none is accepted and not used."""
     options = ["--epochs", "1", "--model", "Ti/4", "--dropout", "0.2", "--drop-path", "0.3", "--pool", "mean",
                "--weight-decay", "0.2", "--warmup", "0.5", "--clip-norm", "2", "--label-smoothing", "0.2",
-               "--mixup", "0.4", "--ema", "0.8", "--seed", "9", "--hold-out", "0.3", "--min-scale", "0.5"]
+               "--mixup", "0.4", "--ema", "0.8", "--beta2", "0.9", "--seed", "9", "--hold-out", "0.3",
+               "--min-scale", "0.5"]
     status, _, err = run(*options, quick=[*QUICK[:2], *QUICK[4:]])
     assert (status, err) == (0, "")
     checkpoint = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
@@ -85,9 +86,10 @@ def test_every_option_reaches_the_run(run, tmp_path):
         "mlp_size": 48, "num_heads": 2, "dropout": 0.2, "drop_path": 0.3, "pool": "mean", "gelu": "erf",
         "layer_norm_eps": 1e-6, "representation_size": None}
     assert checkpoint["recipe"] == {
-        "epochs": 1, "lr": 3e-3, "weight_decay": 0.2, "warmup": 0.5, "clip_norm": 2.0, "label_smoothing": 0.2,
-        "mixup": 0.4, "ema": 0.8, "seed": 9, "compile": False}
-    assert checkpoint["training"]["optimizer"]["param_groups"][0]["weight_decay"] == 0.2
+        "epochs": 1, "lr": 3e-3, "weight_decay": 0.2, "beta2": 0.9, "warmup": 0.5, "clip_norm": 2.0,
+        "label_smoothing": 0.2, "mixup": 0.4, "ema": 0.8, "seed": 9, "compile": False}
+    group = checkpoint["training"]["optimizer"]["param_groups"][0]
+    assert group["weight_decay"] == 0.2 and group["betas"] == (0.9, 0.9)
 
 
 def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
