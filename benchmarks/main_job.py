@@ -114,13 +114,8 @@ def main() -> None:
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(data_setup.labels(part))
 
     (train_x, train_y), (test_x, test_y) = tensors(data.train), tensors(data.test)
-    simple = {"one class": round(test_y.bincount().max().item() / len(test_y), 4)}
-    for kind, l2_grid in (("mean_colour", (1e-4, 1e-3, 1e-2, 0.1)), ("histogram", (1e-3, 1e-2, 0.1, 1.0)),
-                          ("pixels", (0.1, 1.0, 10.0))):
-        features = getattr(baselines, f"features_{kind}")
-        accuracy = baselines.logistic_regression(features(train_x), train_y, features(test_x), test_y, l2_grid)
-        simple[kind] = round(accuracy, 4)
-        print(f"logistic regression, {kind}: {accuracy:.4f}")
+    simple = baselines.simple_means(train_x, train_y, test_x, test_y)
+    print("simple means:", simple)
 
     accuracies, losses = ([result[name] for result in vits] for name in ("test_accuracy", "test_loss"))
     interval = train.wilson_interval(round(statistics.mean(result["correct"] for result in vits)), len(data.test))

@@ -1,17 +1,11 @@
 """Drawn pictures: the same everywhere, complete or absent on disk, and not to be told apart by colour."""
-
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from benchmarks import baselines
 from going_modular import drawn
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-import baselines
 
 DRAW = {dish: drawn.draw_food for dish in drawn.FOOD[:3]} | {"7": drawn.draw_digit, "star_striped": drawn.draw_thing}
 # mean grey levels of the 4 x 4 parts of one picture each
@@ -182,7 +176,6 @@ def dishes():
         labels = torch.tensor([drawn.FOOD.index(label) for label, _ in images])
         return torch.from_numpy(np.stack(list(images.values()))).permute(0, 3, 1, 2).contiguous(), labels
 
-    torch.set_num_threads(1)
     return *tensors("train", 100), *tensors("test", 50)
 
 
@@ -191,7 +184,7 @@ def dishes():
 )
 def test_neither_colour_nor_pixels_give_the_dish_away(dishes, kind, l2, bound):
     train_x, train_y, test_x, test_y = dishes
-    features = getattr(baselines, f"features_{kind}")
+    features, _ = baselines.FEATURES[kind]
     accuracy = baselines.logistic_regression(features(train_x), train_y, features(test_x), test_y, (l2,), steps=20)
     assert 1 / 3 - 0.1 < accuracy < bound, f"{kind}: {accuracy:.3f}"
 
