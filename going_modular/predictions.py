@@ -46,7 +46,7 @@ def pred_and_plot_image(
     model: nn.Module, class_names: Sequence[str], image_path: str | Path, image_size: tuple[int, int] = (224, 224),
     transform: Callable | None = None, device: torch.device | str | None = None,
 ) -> None:
-    """Classify an image file and draw it with its class and probability, in the current pyplot figure's place.
+    """Classify an image file and draw it with its class and probability, in a new pyplot figure.
 
     Any model goes. Without a transform the image is resized to image_size (height, width) and normalised with
     ImageNet's mean and deviation; for a model of `train`, give info.transform of `utils.load_model`.

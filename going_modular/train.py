@@ -50,13 +50,13 @@ OPTIONS = {
         ("drop-path", float, 0.1, "stochastic depth: rate of the last layer"),
     ],
     "training": [
-        ("epochs", int, None, "default: as many as show 15,000 images, or 30,000 of a set below 1,000, but 5 at "
+        ("epochs", int, None, "default: as many as show 30,000 images, or 60,000 of a set below 1,000, but 5 at "
          "least"),
         ("batch-size", int, 64, "images in a step"),
-        ("lr", float, 1e-3, "highest learning rate"),
+        ("lr", float, 2e-3, "highest learning rate"),
         ("weight-decay", float, 0.05, "AdamW's, on weight matrices alone"),
         ("beta2", float, 0.95, "AdamW's decay of the average of squared gradients"),
-        ("warmup", float, 0.05, "share of all steps over which the learning rate rises"),
+        ("warmup", float, 0.1, "share of all steps over which the learning rate rises"),
         ("clip-norm", float, 1.0, "largest norm of the gradients"),
         ("label-smoothing", float, 0.1, "share of the label that is spread over all classes"),
         ("mixup", float, 0.2, "alpha of mixup, which trains on mixed pairs of images; 0 for none"),
@@ -113,7 +113,7 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
     if settings["repeats"] is None:
         settings["repeats"] = math.ceil(1000 / len(data.train))
     if settings["epochs"] is None:
-        shown = 30_000 if len(data.train) < 1000 else 15_000
+        shown = 60_000 if len(data.train) < 1000 else 30_000
         settings["epochs"] = max(5, round(shown / len(data.train) / settings["repeats"]))
     if settings["num_workers"] is None:
         settings["num_workers"] = 0 if settings["image_size"] <= 64 else min(os.cpu_count(), 8)

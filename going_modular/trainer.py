@@ -34,10 +34,10 @@ class Recipe:
     """How to train. The defaults are a recipe for a few hundred photos; Table 3 has the paper's."""
 
     epochs: int
-    lr: float = 1e-3  # the highest one, after the warm-up
+    lr: float = 2e-3  # the highest one, after the warm-up
     weight_decay: float = 0.05  # decoupled, on weight matrices alone
     beta2: float = 0.95  # AdamW's memory of squared gradients: short, as a small set makes few steps
-    warmup: float = 0.05  # share of all steps over which the learning rate rises linearly
+    warmup: float = 0.1  # share of all steps over which the learning rate rises linearly
     clip_norm: float = 1.0  # global gradient norm
     label_smoothing: float = 0.1
     mixup: float = 0.0  # alpha of the Beta distribution that mixes pairs of images; 0 mixes none
