@@ -406,8 +406,8 @@ CLUTTER = (cutlery, cutlery, chopsticks, glass, napkin, neighbour, neighbour)
 
 
 def clutter(pen: Pen) -> None:
-    """One to four things around the edge of the picture, and crumbs or herbs."""
-    count = int(pen.between(1, 3.7))
+    """One or two things around the edge of the picture, and crumbs or herbs."""
+    count = int(pen.between(1, 3))
     turn = pen.angle()
     for k in range(count):
         place = pen.between(0.85, 1.2) * unit(turn + k * 2 * np.pi / count + pen.between(-0.5, 0.5))
@@ -945,9 +945,10 @@ def draw_food(dish: str, rng: np.random.Generator, size: int = 64) -> Image.Imag
     clutter(behind)
     # not enlarged when drawn, the background is a little out of focus
     pen = Pen(behind.image.resize((size * SCALE, size * SCALE), Image.Resampling.BILINEAR), rng)
-    place = pen.between(-0.32, 0.32) + 1j * pen.between(-0.32, 0.32)
-    DISHES[dish](pen.at(place, pen.between(0.7, 0.95), pen.between(-0.12, 0.12) if upright else pen.between(-0.6, 0.6)))
-    return photograph(pen, size, tilt=1.0 if upright else pen.between(0.75, 1.0))
+    place = pen.between(-0.34, 0.34) + 1j * pen.between(-0.34, 0.34)
+    angle = pen.between(-0.12, 0.12) if upright else pen.between(-0.6, 0.6)
+    DISHES[dish](pen.at(place, pen.between(0.8, 1.0), angle))
+    return photograph(pen, size, tilt=1.0 if upright else pen.between(0.8, 1.0), strength=0.6)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ OPTIONS = {
          f"{', '.join(data_setup.NAMES)}; auto takes the photos where they can be had, else drawn food"),
         ("skip-bad-images", bool, False, "leave out images that can't be read, and count them"),
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
-        ("min-scale", float, 0.35, "a random crop covers at least this share of a training image"),
+        ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.35 for a "
+         "set of fewer than 1,000 images, else 0.85"),
         ("repeats", int, None, "times that an epoch shows each training image, each time another crop; default: until "
          "1,000 images were shown"),
         ("num-workers", int, None, "processes that prepare images; default: none for images of up to 64 px, which are "
@@ -47,10 +48,11 @@ OPTIONS = {
         ("mlp-size", int, None, "size of the hidden layer in the MLP"),
         ("pool", str, "token", "what the head reads: token (class token) or mean (of all patches)"),
         ("dropout", float, 0.0, "dropout rate"),
-        ("drop-path", float, 0.1, "stochastic depth: rate of the last layer"),
+        ("drop-path", float, None, "stochastic depth: rate of the last layer; default: 0.1 for a set below 1,000 "
+         "images, else 0"),
     ],
     "training": [
-        ("epochs", int, None, "default: as many as show 30,000 images, or 60,000 of a set below 1,000, but 5 at "
+        ("epochs", int, None, "default: as many as show 31,000 images, or 60,000 of a set below 1,000, but 5 at "
          "least"),
         ("batch-size", int, 64, "images in a step"),
         ("lr", float, 2e-3, "highest learning rate"),
@@ -59,7 +61,8 @@ OPTIONS = {
         ("warmup", float, 0.1, "share of all steps over which the learning rate rises"),
         ("clip-norm", float, 1.0, "largest norm of the gradients"),
         ("label-smoothing", float, 0.1, "share of the label that is spread over all classes"),
-        ("mixup", float, 0.2, "alpha of mixup, which trains on mixed pairs of images; 0 for none"),
+        ("mixup", float, None, "alpha of mixup, which trains on mixed pairs of images, 0 for none; default: 0.2 for a "
+         "set below 1,000 images, else 0"),
         ("ema", float, 0.0, "decay of a running average of the weights; 0 for none"),
         ("seed", int, 42, "seed of all random numbers"),
         ("device", str, "auto", "cpu, cuda or mps; auto takes the fastest there is"),
@@ -100,7 +103,7 @@ def default_image_size(device: torch.device) -> int:
 
 def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -> dict:
     """The settings with what follows from data and device filled in."""
-    settings = dict(settings)
+    settings, few = dict(settings), len(data.train) < 1000
     if settings["data"] == "auto":
         settings["data"] = data.name
     if settings["model"] is None:
@@ -113,8 +116,10 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
     if settings["repeats"] is None:
         settings["repeats"] = math.ceil(1000 / len(data.train))
     if settings["epochs"] is None:
-        shown = 60_000 if len(data.train) < 1000 else 30_000
-        settings["epochs"] = max(5, round(shown / len(data.train) / settings["repeats"]))
+        settings["epochs"] = max(5, round((60_000 if few else 31_000) / len(data.train) / settings["repeats"]))
+    for name, for_few, for_many in (("min_scale", 0.35, 0.85), ("drop_path", 0.1, 0.0), ("mixup", 0.2, 0.0)):
+        if settings[name] is None:  # a small set is soon known by heart: augment and regularise it strongly
+            settings[name] = for_few if few else for_many
     if settings["num_workers"] is None:
         settings["num_workers"] = 0 if settings["image_size"] <= 64 else min(os.cpu_count(), 8)
     return settings
@@ -236,7 +241,7 @@ classify a photo    python -m going_modular.predictions {shlex.quote(str(output)
 def train(settings: dict) -> None:
     """Do a run by its settings, from the data to the table."""
     device = pick_device(settings["device"])
-    recipe_of({**settings, "epochs": 1 if settings["epochs"] is None else settings["epochs"]})  # before any download
+    recipe_of({**settings, **{name: 1 for name, value in settings.items() if value is None}})  # before any download
     print(f"data: {settings['data']} ...", flush=True)  # drawing or downloading takes a while, the first time
     size = settings["image_size"] or default_image_size(device)
     data = data_setup.load(settings["data"], skip_bad_images=settings["skip_bad_images"], cache_size=2 * size)
@@ -278,7 +283,7 @@ def recipe_of(settings: dict) -> Recipe:
     if not 0 < settings["min_scale"] <= 1:
         raise ValueError(f"min_scale must be above 0 and at most 1, not {settings['min_scale']}")
     for name, least in (("num_workers", 0), ("repeats", 1)):
-        if settings[name] is not None and settings[name] < least:
+        if settings[name] < least:
             raise ValueError(f"{name} must be at least {least}, not {settings[name]}")
     return Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
 
