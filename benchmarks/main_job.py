@@ -87,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="photos")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--cnn-seeds", type=int, nargs="*", default=[0, 1, 2], help="none: no CNN")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
@@ -105,7 +106,7 @@ def main() -> None:
     seconds = statistics.mean(result["train_seconds"] for result in vits)
     settings["num_workers"] = 0 if settings["image_size"] <= 64 else 8
     cnns = []
-    for seed in args.seeds:
+    for seed in args.cnn_seeds:
         cnns.append(train_cnn(data, settings, seed, vits[0]["parameters"], seconds, device))
         tell("CNN", seed, cnns[-1])
 
@@ -126,11 +127,12 @@ def main() -> None:
                 "train_seconds": summary([result["train_seconds"] for result in vits]),
                 "epochs": vits[0]["epochs"], "parameters": vits[0]["parameters"], "guess_loss": vits[0]["guess_loss"],
                 "settings": vits[0]["settings"]},
-        "cnn": {"test_accuracy": summary([result["test_accuracy"] for result in cnns]),
-                "train_seconds": summary([result["train_seconds"] for result in cnns]),
-                "epochs": [result["epochs"] for result in cnns], "parameters": cnns[0]["parameters"]},
         "simple": simple, "import_seconds": round(import_seconds, 2), "peak_memory_gib": round(memory, 2),
     }
+    if cnns:
+        log["cnn"] = {"test_accuracy": summary([result["test_accuracy"] for result in cnns]),
+                      "train_seconds": summary([result["train_seconds"] for result in cnns]),
+                      "epochs": [result["epochs"] for result in cnns], "parameters": cnns[0]["parameters"]}
     write_log(f"main_job_{data.name}", log)
 
 
