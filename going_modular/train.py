@@ -28,7 +28,7 @@ OPTIONS = {
          f"{', '.join(data_setup.NAMES)}; auto takes the photos where they can be had, else drawn food"),
         ("skip-bad-images", bool, False, "leave out images that can't be read, and count them"),
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
-        ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.35 for a "
+        ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.25 for a "
          "set of fewer than 1,000 images, else 0.85"),
         ("repeats", int, None, "times that an epoch shows each training image, each time another crop; default: until "
          "1,000 images were shown"),
@@ -48,11 +48,11 @@ OPTIONS = {
         ("mlp-size", int, None, "size of the hidden layer in the MLP"),
         ("pool", str, "token", "what the head reads: token (class token) or mean (of all patches)"),
         ("dropout", float, 0.0, "dropout rate"),
-        ("drop-path", float, None, "stochastic depth: rate of the last layer; default: 0.1 for a set below 1,000 "
+        ("drop-path", float, None, "stochastic depth: rate of the last layer; default: 0.2 for a set below 1,000 "
          "images, else 0"),
     ],
     "training": [
-        ("epochs", int, None, "default: as many as show 31,000 images, or 60,000 of a set below 1,000, but 5 at "
+        ("epochs", int, None, "default: as many as show 31,000 images, or 45,000 of a set below 1,000, but 5 at "
          "least"),
         ("batch-size", int, 64, "images in a step"),
         ("lr", float, 2e-3, "highest learning rate"),
@@ -61,7 +61,7 @@ OPTIONS = {
         ("warmup", float, 0.1, "share of all steps over which the learning rate rises"),
         ("clip-norm", float, 1.0, "largest norm of the gradients"),
         ("label-smoothing", float, 0.1, "share of the label that is spread over all classes"),
-        ("mixup", float, None, "alpha of mixup, which trains on mixed pairs of images, 0 for none; default: 0.2 for a "
+        ("mixup", float, None, "alpha of mixup, which trains on mixed pairs of images, 0 for none; default: 0.5 for a "
          "set below 1,000 images, else 0"),
         ("ema", float, 0.0, "decay of a running average of the weights; 0 for none"),
         ("seed", int, 42, "seed of all random numbers"),
@@ -116,8 +116,8 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
     if settings["repeats"] is None:
         settings["repeats"] = math.ceil(1000 / len(data.train))
     if settings["epochs"] is None:
-        settings["epochs"] = max(5, round((60_000 if few else 31_000) / len(data.train) / settings["repeats"]))
-    for name, for_few, for_many in (("min_scale", 0.35, 0.85), ("drop_path", 0.1, 0.0), ("mixup", 0.2, 0.0)):
+        settings["epochs"] = max(5, round((45_000 if few else 31_000) / len(data.train) / settings["repeats"]))
+    for name, for_few, for_many in (("min_scale", 0.25, 0.85), ("drop_path", 0.2, 0.0), ("mixup", 0.5, 0.0)):
         if settings[name] is None:  # a small set is soon known by heart: augment and regularise it strongly
             settings[name] = for_few if few else for_many
     if settings["num_workers"] is None:
