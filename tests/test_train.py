@@ -250,12 +250,16 @@ def test_ctrl_c_on_the_real_process(colours, tmp_path):
     output = tmp_path / "run"
     command = [sys.executable, "-m", "going_modular.train", "--data", colours, "--output", output, "--epochs", "2000"]
     process = subprocess.Popen(
-        [*command, *QUICK], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
-    deadline = time.monotonic() + 60
-    while not (output / "best.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+        [*command, *QUICK], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # which a shell in the background ignores
+    try:
+        deadline = time.monotonic() + 60
+        while not (output / "best.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130 and "Traceback" not in err
     assert f"{output / 'last.pt'} holds epoch" in err and "--resume" in err
     assert load_model(output)[1].epoch >= 1
