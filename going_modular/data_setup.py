@@ -491,7 +491,7 @@ class RandomView:
     """A random crop, mirrored half of the time, its colours shifted: PIL image -> tensor [3, image_size, image_size].
 
     The same as torchvision's RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage, ToDtype and Normalize in a
-    row, in a third of their time: one resize cuts and scales, one matrix product changes colours and normalises.
+    row, with less work: one resize cuts and scales, one matrix product changes colours and normalises.
     Random numbers come from torch's default generator.
     """
 
