@@ -7,7 +7,7 @@ BIN := .venv/bin
 train: setup
 	$(BIN)/python -m going_modular.train
 
-test: setup
+test: .venv/libraries
 	$(BIN)/ruff check .
 	VIT_OFFLINE=1 $(BIN)/python -m pytest
 
@@ -17,6 +17,10 @@ setup: .venv/ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/libraries: pyproject.toml .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[libraries]'
 	touch $@
 
 clean:

@@ -48,13 +48,14 @@ def pred_and_plot_image(
 ) -> None:
     """Classify an image file and draw it with its class and probability, in a new pyplot figure.
 
-    Any model goes. Without a transform the image is resized to image_size (height, width) and normalised with
-    ImageNet's mean and deviation; for a model of `train`, give info.transform of `utils.load_model`.
+    Any model goes. Without a transform, a model of `weights.load` uses its own (model.preprocessing); for others the
+    image is resized to image_size (height, width) and normalised with ImageNet's mean and deviation. For a model of
+    `train`, give info.transform of `utils.load_model`.
     device: where to run; None leaves the model where it is.
     """
     if device is not None:
         model.to(device)
-    transform = transform or v2.Compose([
+    transform = transform or getattr(model, "preprocessing", None) or v2.Compose([
         v2.Resize(image_size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
         v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
     image = read_image(image_path)

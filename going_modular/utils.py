@@ -75,23 +75,44 @@ def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Pat
     return path
 
 
-def read_checkpoint(path: str | Path) -> dict:
-    """Read a checkpoint of `trainer` onto the CPU.
+def load_tensors(path: str | Path, mmap: bool = False) -> object:
+    """What torch.save wrote, on the CPU: tensors and plain values alone.
 
-    Raises CheckpointError where the file is missing, cut short, not a checkpoint of this package, or holds anything
-    but tensors and plain values (code in a pickle is never run).
+    mmap: map the file into memory instead of reading it, where its form allows that (PyTorch 1.6 and later).
+
+    Raises CheckpointError where the file is missing, cut short, or holds anything else (code in a pickle is never run).
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}: check the path, or train first")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
     except Exception as error:  # what a damaged pickle raises has no limits
         if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
             raise CheckpointError(f"{path} holds more than tensors and plain values: it is not loaded, as such a file "
                                   "can run code; use a checkpoint that this package wrote") from None
         raise CheckpointError(f"{path} is cut short, damaged, or no checkpoint at all: use another one") from None
-    if not isinstance(checkpoint, dict) or not {"model", "architecture", "settings", "class_names"} <= set(checkpoint):
+
+
+def _is_ours(checkpoint: object) -> bool:
+    return isinstance(checkpoint, dict) and {"model", "architecture", "settings", "class_names"} <= set(checkpoint)
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a file is a checkpoint of `trainer`."""
+    try:
+        return _is_ours(load_tensors(path, mmap=True))
+    except CheckpointError:
+        return False
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """Read a checkpoint of `trainer` onto the CPU.
+
+    Raises CheckpointError as load_tensors does, and where the file is not a checkpoint of this package.
+    """
+    checkpoint = load_tensors(path)
+    if not _is_ours(checkpoint):
         raise CheckpointError(f"{path} is not a checkpoint of this package: use the last.pt or best.pt of a run")
     return checkpoint
 
