@@ -73,7 +73,7 @@ def box(axis: Axes, x: float, y: float, width: float, height: float, text: str, 
 
 def outline(axis: Axes, x: float, y: float, width: float, height: float, color=PATCH, line: float = 2) -> None:
     corner = (x - width / 2, y - height / 2)
-    axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=line, zorder=4))
+    axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=line, zorder=2.8))
 
 
 def panel(axis: Axes, left: float, bottom: float, width: float, height: float) -> None:

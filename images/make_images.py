@@ -29,9 +29,9 @@ def tokens() -> list[Image.Image]:
 
 
 def save_gif(frames: list[Image.Image], file: Path) -> None:
-    """Nine frames a second, all of the same 128 colours; the last one stays for three seconds, then it starts again."""
-    some = np.concatenate([np.asarray(frame) for frame in frames[::8]])
-    palette = Image.fromarray(some).quantize(128, Image.Quantize.MAXCOVERAGE)
+    """Nine frames a second, all of the same 256 colours; the last one stays for three seconds, then it starts again."""
+    some = np.concatenate([np.asarray(frame) for frame in frames[::3]])
+    palette = Image.fromarray(some).quantize(256, Image.Quantize.MAXCOVERAGE)
     first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     duration = [110] * len(others) + [3000]
     first.save(file, save_all=True, append_images=others, duration=duration, loop=0, optimize=True)

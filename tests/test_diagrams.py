@@ -1,41 +1,138 @@
-"""The explanatory drawings: nothing is cut off, and they show what they are given."""
+"""The drawings can be read: no text is cut off or overlaps another, and what they show is what they were given."""
+from itertools import combinations
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
+from matplotlib.text import Text
+from PIL import Image, ImageSequence
 
 from going_modular import diagrams, drawn
+from going_modular.plots import GREEN
+from going_modular.vit import patchify
 
-IMAGE = drawn.draw_food("pizza", np.random.default_rng(3), size=64)
+IMAGES = Path(__file__).resolve().parents[1] / "images"
+PIZZA = drawn.draw_food("pizza", np.random.default_rng(3), size=64)
 DRAWINGS = {
-    "architecture": diagrams.architecture, "flatten_patch": diagrams.flatten_patch,
-    "token_sequence": diagrams.token_sequence, "split_heads": diagrams.split_heads,
-    "attention_flow": diagrams.attention_flow, "mlp_block": diagrams.mlp_block,
-    "encoder_block": diagrams.encoder_block, "pre_and_post_norm": diagrams.pre_and_post_norm,
-    "two_heads": diagrams.two_heads, "image_to_patches": lambda: diagrams.image_to_patches(IMAGE, 16),
-    "wrong_patches": lambda: diagrams.wrong_patches(IMAGE, 16), "heat_map": lambda: diagrams.heat_map(np.eye(3)),
+    "architecture": diagrams.architecture,
+    "image_to_patches": lambda: diagrams.image_to_patches(PIZZA, 8),
+    "few_patches": lambda: diagrams.image_to_patches(PIZZA, 32),
+    "wrong_patches": lambda: diagrams.wrong_patches(PIZZA, 16),
+    "flatten_patch": diagrams.flatten_patch,
+    "token_sequence": diagrams.token_sequence,
+    "split_heads": diagrams.split_heads,
+    "attention_flow": diagrams.attention_flow,
+    "mlp_block": diagrams.mlp_block,
+    "pre_norm": diagrams.encoder_block,
+    "post_norm": lambda: diagrams.encoder_block(pre_norm=False),
+    "pre_and_post_norm": diagrams.pre_and_post_norm,
+    "two_heads": diagrams.two_heads,
+    "heat_map": lambda: diagrams.heat_map(-np.eye(3), ["one", "two", "three"], title="weights", signed=True),
 }
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
-def test_no_text_is_cut_off(name):
-    figure = DRAWINGS[name]()
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def check_texts(figure: plt.Figure) -> None:
+    """All texts are large enough, inside the canvas, and apart from one another."""
     figure.canvas.draw()
-    said = [text for axis in figure.axes for text in axis.texts if text.get_text() and text.get_visible()]
-    assert said
-    for text in said:
-        box = text.get_window_extent()
-        assert box.x0 >= -1 and box.y0 >= -1, text
-        assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
-    plt.close(figure)
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
+    assert texts and all(text.get_fontsize() >= 10 for text in texts)
+    for name, box in boxes:
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+        assert inside, f"{name!r} is cut off"
+    for (one, a), (other, b) in combinations(boxes, 2):
+        width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert width < 3 or height < 3, f"{one!r} overlaps {other!r}"
 
 
-def test_a_heat_map_shows_its_numbers():
-    figure = diagrams.heat_map(np.array([[0.25, 0.75], [0.5, 0.125]]))
-    said = " ".join(text.get_text() for axis in figure.axes for text in axis.texts)
-    assert "0.25" in said and "0.75" in said
-    plt.close(figure)
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_drawing(name):
+    figure = DRAWINGS[name]()
+    assert plt.get_fignums() == [figure.number], "pyplot shows one figure, once"
+    assert figure.get_figwidth() <= 11
+    check_texts(figure)
 
 
-def test_frames_of_an_animation_have_one_size():
-    frames = diagrams.patches_animation(IMAGE, 16)
-    assert len(frames) > 10 and len({frame.size for frame in frames}) == 1
+def test_the_check_of_texts_fails_where_it_should():
+    figure, axis = diagrams.canvas(3, 2)
+    diagrams.write(axis, 1, 1, "one")
+    check_texts(figure)
+    diagrams.write(axis, 1.1, 1, "another")
+    with pytest.raises(AssertionError, match="overlaps"):
+        check_texts(figure)
+
+
+def test_image_to_patches_draws_all_patches_in_order():
+    image = torch.rand(3, 12, 12)
+    apart, *columns = [drawing.get_array() for drawing in diagrams.image_to_patches(image, 4).axes[0].images[1:]]
+    expected = patchify(image[None], 4)[0]  # [9, 48], channel first
+    cell = apart.shape[0] // 3
+    gap = np.flatnonzero((apart[cell // 2] != 1).any(-1))[0]
+    for i in range(9):
+        row, column = i // 3 * cell, i % 3 * cell
+        middle = apart[row + gap : row + cell - gap, column + gap : column + cell - gap]
+        scale = middle.shape[0] // 4
+        patch = middle[::scale, ::scale].transpose(2, 0, 1).ravel()
+        np.testing.assert_allclose(patch, expected[i], atol=1e-6)
+    for column, i in zip(columns, (0, 1, 2, 3, 4, 5, 8), strict=True):  # each number as a shade of its channel
+        shades = column[:, 0] / np.repeat([diagrams.to_rgb(color) for color in diagrams.CHANNELS], 16, axis=0)
+        np.testing.assert_allclose(shades[:, 0], expected[i], atol=1e-6)
+
+
+def test_wrong_patches_are_those_of_view():
+    image = torch.rand(3, 32, 32)
+    drawing = diagrams.wrong_patches(image, 16).axes[0].images[2].get_array()
+    gap = (drawing.shape[0] // 2 - 16) // 2
+    second = drawing[gap : gap + 16, 16 + 3 * gap : 32 + 3 * gap]
+    np.testing.assert_allclose(second, image.view(4, 3, 16, 16)[1].permute(1, 2, 0), atol=1e-6)
+
+
+def test_heat_map_shows_its_numbers():
+    figure = diagrams.heat_map(np.array([[0.126, -0.0001], [2.0, -1.5]]), ["a", "b"], ["c", "d"], signed=True)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.13", "0.00", "2.00", "-1.50"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b"]
+    figure = diagrams.heat_map(torch.arange(6).reshape(2, 3))
+    assert [text.get_text() for text in figure.axes[0].texts] == list("012345")
+
+
+def frames_of_token(frame: Image.Image) -> int:
+    """How many green frames, each around a token with its position, the fullest line of pixels runs through."""
+    pixels = np.asarray(frame).astype(float)
+    green = np.abs(pixels - 255 * np.array(diagrams.to_rgb(GREEN))).sum(-1) < 150
+    edges = np.maximum(np.diff(green.astype(int), axis=1), 0).sum(1)  # two a frame, but one at its upper edge
+    return edges.max() // 2
+
+
+def test_patches_animation_ends_with_all_tokens(monkeypatch):
+    play = diagrams.play
+    monkeypatch.setattr(diagrams, "play", lambda scene, steps: play(scene, [(1, 1)] * len(steps)))
+    frames = diagrams.patches_animation(Image.new("RGB", (32, 32), "black"), 16)
+    assert len(frames) == 12 and len({frame.size for frame in frames}) == 1
+    assert frames_of_token(frames[0]) == 0 and frames_of_token(frames[-1]) == 5
+    assert plt.get_fignums() == []
+
+
+def test_forward_animation_scenes(monkeypatch):
+    monkeypatch.setattr(diagrams, "play", lambda scene, steps: (scene, len(steps)))
+    scene, steps = diagrams.forward_animation()
+    for step in range(steps):
+        figure = scene(step + 1)
+        check_texts(figure)
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert "block 12 of 12" in labels and "head" in labels
+
+
+@pytest.mark.parametrize("name", ["image_to_tokens.gif", "forward_pass.gif"])
+def test_stored_animations(name):
+    assert (IMAGES / name).stat().st_size < 700_000
+    with Image.open(IMAGES / name) as animation:
+        times = [frame.info["duration"] for frame in ImageSequence.Iterator(animation)]
+        assert 2000 <= times[-1] <= 4000 and 8_000 <= sum(times) <= 30_000

@@ -1,0 +1,514 @@
+"""The checks of the exercises: right solutions are accepted, each known mistake is answered by its name."""
+import math
+import random
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from going_modular import exercises, vit
+
+
+@pytest.fixture
+def ask(capsys):
+    """ask(name, *arguments) -> the verdict and the text of exercises.check_name."""
+
+    def ask(name, *arguments):
+        verdict = getattr(exercises, f"check_{name}")(*arguments)
+        text = capsys.readouterr().out
+        assert text == "correct\n" if verdict else text.startswith("not yet: ") and text.count("\n") == 1
+        return verdict, text.removeprefix("not yet: ").strip()
+
+    return ask
+
+
+# Right solutions, in other ways than vit.py's. Those with methods of their own are changed into wrong ones below.
+
+
+def patchify(images, patch_size):
+    rows = [row.split(patch_size, dim=3) for row in images.split(patch_size, dim=2)]
+    return torch.stack([patch.flatten(1) for row in rows for patch in row], dim=1)
+
+
+def unpatchify(patches, patch_size, channels):
+    side = patch_size * math.isqrt(patches.shape[1])
+    return F.fold(patches.transpose(1, 2), (side, side), patch_size, stride=patch_size)
+
+
+def layer_norm(x, weight, bias, eps):
+    return F.layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def attention(q, k, v):
+    weights = torch.einsum("...qd,...td->...qt", q / math.sqrt(q.shape[-1]), k).softmax(-1)
+    return torch.einsum("...qt,...td->...qd", weights, v), weights
+
+
+def gelu(x):
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+
+
+class Conv(nn.Module):
+    def __init__(self, patch_size, in_channels, hidden_size):
+        super().__init__()
+        self.patch_size = patch_size
+        self.projection = nn.Conv2d(in_channels, hidden_size, patch_size, patch_size)
+
+    def forward(self, images):
+        return self.projection(images).flatten(2).transpose(1, 2)
+
+
+class Linear(Conv):
+    def __init__(self, patch_size, in_channels, hidden_size):
+        super().__init__(patch_size, in_channels, hidden_size)
+        self.projection = nn.Linear(in_channels * patch_size**2, hidden_size)
+
+    def cut(self, images):
+        return patchify(images, self.patch_size)
+
+    def forward(self, images):
+        return self.projection(self.cut(images))
+
+
+class Embed(nn.Module):
+    def __init__(self, num_patches, hidden_size):
+        super().__init__()
+        self.class_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.position_embedding = nn.Parameter(torch.randn(1, num_patches + 1, hidden_size))
+
+    def tokens(self, patches):
+        return [self.class_token.repeat(len(patches), 1, 1), patches]
+
+    def forward(self, patches):
+        return torch.cat(self.tokens(patches), dim=1) + self.position_embedding
+
+
+class Msa(nn.Module):
+    def __init__(self, hidden_size, num_heads):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.out = nn.Linear(hidden_size, hidden_size)
+
+    def split(self, z):
+        return z.view(*z.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+    def scale(self, q):
+        return q.shape[-1]
+
+    def weights(self, scores):
+        return scores.softmax(3)
+
+    def merge(self, heads):
+        return torch.cat([*heads.unbind(1)], dim=2)
+
+    def project(self, z):
+        return self.out(z)
+
+    def forward(self, z):
+        q, k, v = map(self.split, self.qkv(z).split(z.shape[2], dim=2))
+        weights = self.weights(q @ k.transpose(2, 3) / self.scale(q) ** 0.5)
+        return self.project(self.merge(weights @ v))
+
+
+class Mlp(nn.Module):
+    def __init__(self, hidden_size, mlp_size, dropout):
+        super().__init__()
+        self.p = dropout
+        self.hidden, self.out = nn.Linear(hidden_size, mlp_size), nn.Linear(mlp_size, hidden_size)
+
+    def activation(self, x):
+        return gelu(x)
+
+    def drop1(self, x):
+        return F.dropout(x, self.p, self.training)
+
+    drop2 = drop1
+
+    def forward(self, z):
+        return self.drop2(self.out(self.drop1(self.activation(self.hidden(z)))))
+
+
+class Block(nn.Module):
+    def __init__(self, hidden_size, num_heads, mlp_size):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)  # eps 1e-5 is accepted
+        self.msa = vit.MultiheadSelfAttention(hidden_size, num_heads)
+        self.mlp = vit.MLPBlock(hidden_size, mlp_size)
+
+    def forward(self, z):
+        z = z + self.msa(self.norm1(z))
+        return z + self.mlp(self.norm2(z))
+
+
+class Net(nn.Module):
+    def __init__(self, image_size, patch_size, num_classes, num_layers, hidden_size, mlp_size, num_heads):
+        super().__init__()
+        self.patch_embedding = Conv(patch_size, 3, hidden_size)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.position_embedding = nn.Parameter(torch.randn(1, (image_size // patch_size) ** 2 + 1, hidden_size))
+        self.blocks = nn.ModuleList(self.block(hidden_size, num_heads, mlp_size) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(hidden_size)
+        self.head = nn.Linear(hidden_size, num_classes)
+
+    block = Block
+    tokens, embed = Embed.tokens, Embed.forward
+
+    def final(self, z):
+        return self.norm(z)
+
+    def read(self, z):
+        return z[:, 0]
+
+    def forward(self, images):
+        z = self.embed(self.patch_embedding(images))
+        for block in self.blocks:
+            z = block(z)
+        return self.head(self.read(self.final(z)))
+
+
+SOLUTIONS = [
+    ("patchify", patchify), ("unpatchify", unpatchify), ("patch_embedding", Conv), ("patch_embedding", Linear),
+    ("embed", Embed), ("layer_norm", layer_norm), ("attention", attention), ("msa", Msa), ("gelu", gelu), ("mlp", Mlp),
+    ("block", Block), ("vit", Net), ("patchify", vit.patchify), ("patch_embedding", vit.PatchEmbedding),
+    ("msa", vit.MultiheadSelfAttention), ("mlp", vit.MLPBlock), ("block", vit.TransformerEncoderBlock),
+    ("vit", vit.ViT)]
+CHECKS = dict(SOLUTIONS)
+
+
+@pytest.mark.parametrize("name, solution", SOLUTIONS)
+def test_right_solutions(ask, name, solution):
+    assert ask(name, solution) == (True, "correct")
+
+
+def but(cls, **changes):
+    """The class, with these methods instead of its own."""
+    return type(cls.__name__, (cls,), {"__module__": __name__, **changes})
+
+
+def also(cls, change):
+    """The class, changed once it is built."""
+
+    def __init__(self, **settings):
+        cls.__init__(self, **settings)
+        change(self)
+
+    return but(cls, __init__=__init__)
+
+
+def view(images, patch_size):
+    batch, _, height, width = images.shape
+    return images.reshape(batch, height * width // patch_size**2, -1)
+
+
+def unfolded(images, patch_size, order):
+    """Axes of the unfolded image: batch, C, rows, columns, P, P."""
+    patches = images.unfold(2, patch_size, patch_size).unfold(3, patch_size, patch_size)
+    return patches.permute(order).reshape(view(images, patch_size).shape)
+
+
+def tanh(x):
+    return F.gelu(x, approximate="tanh")
+
+
+def post_norm(self, z):
+    z = self.norm1(z + self.msa(z))
+    return self.norm2(z + self.mlp(z))
+
+
+def no_residual(self, z):
+    return self.mlp(self.norm2(self.msa(self.norm1(z))))
+
+
+def softmax_by_hand(axis):
+    return lambda q, k, v: (lambda weights: (weights @ v, weights))((q @ k.mT / q.shape[-1] ** 0.5).softmax(axis))
+
+
+def normalised(root):
+    return lambda x, weight, bias, eps: (x - x.mean(-1, keepdim=True)) / root(x, eps) * weight + bias
+
+
+def set_plain(self, name):
+    value = getattr(self, name).detach()
+    delattr(self, name)
+    setattr(self, name, value)
+
+
+def set_buffer(self, name):
+    value = getattr(self, name).detach()
+    delattr(self, name)
+    self.register_buffer(name, value)
+
+
+def set_list(self):
+    blocks = [*self.blocks]
+    del self.blocks
+    self.blocks = blocks
+
+
+def set_to(name, value):
+    return lambda self: setattr(self, name, value(self))
+
+
+class Untold(nn.Module):  # no super().__init__()
+    def __init__(self, **settings):
+        self.size = 3
+
+
+WRONG = {
+    "wrong shape": ("patchify", lambda x, p: patchify(x, p)[:, 1:],
+                    r"came the shape \[3, 20, 48\], expected \[3, 21, 48\]$"),
+    "a plain view": ("patchify", view, "shape is right.*A plain view"),
+    "channels apart": ("patchify", lambda x, p: unfolded(x, p, (0, 1, 2, 3, 4, 5)), "rows and columns come before"),
+    "channel last": ("patchify", lambda x, p: unfolded(x, p, (0, 2, 3, 4, 5, 1)), "channels last"),
+    "columns first": ("patchify", lambda x, p: unfolded(x, p, (0, 3, 2, 1, 4, 5)), "column by column"),
+    "pixels turned": ("patchify", lambda x, p: unfolded(x, p, (0, 2, 3, 1, 5, 4)), "exchanged within a patch"),
+    "not transposed": ("patchify", lambda x, p: F.unfold(x, p, stride=p), "axes are in another order"),
+    "a batch of 3 alone": ("patchify", lambda x, p: patchify(x, p).view(3, -1, x.shape[1] * p * p),
+                           "batch size is baked in"),
+    "a batch of 2 alone": ("msa", but(Msa, merge=lambda self, x: Msa.merge(self, x).view(2, 10, 30)),
+                           "works for a batch of 2, not for one of 3"),
+    "squeeze": ("patchify", lambda x, p: patchify(x, p).squeeze(), "an axis of size 1 is lost"),
+    "in place": ("patchify", lambda x, p: patchify(x, p) if x.mul_(2) is None else patchify(x / 2, p), "in place"),
+    "a list": ("patchify", lambda x, p: [*patchify(x, p)], "a list is returned, expected a tensor"),
+    "an array": ("patchify", lambda x, p: patchify(x, p).numpy(), "a ndarray is returned, expected a tensor"),
+    "patches laid flat": ("unpatchify", lambda x, p, c: x.reshape(unpatchify(x, p, c).shape), "A plain view"),
+    "embedding of a view": ("patch_embedding", but(Linear, cut=lambda self, x: view(x, self.patch_size)),
+                            "A plain view"),
+    "conv not flattened": ("patch_embedding", but(Conv, forward=lambda self, x: self.projection(x)),
+                           r"came the shape \[3, 30, 3, 7\], expected \[3, 21, 30\]"),
+    "conv not transposed": ("patch_embedding", but(Conv, forward=lambda self, x: self.projection(x).flatten(2)),
+                            "axes are in another order"),
+    "no class token": ("embed", but(Embed, forward=lambda self, x: x + self.position_embedding[:, 1:]),
+                       "there is no class token"),
+    "token at the end": ("embed", but(Embed, tokens=lambda self, x: Embed.tokens(self, x)[::-1]),
+                         "token is at the end"),
+    "no positions": ("embed", but(Embed, forward=lambda self, x: torch.cat(self.tokens(x), 1)),
+                     "positions are not added"),
+    "one position too few": ("embed", also(Embed, set_to(
+        "position_embedding", lambda self: nn.Parameter(self.position_embedding[:, 1:]))), "one position too few"),
+    "a token for each image": ("embed", also(Embed, set_to(
+        "class_token", lambda self: nn.Parameter(self.class_token.repeat(32, 1, 1)))), "batch size is baked in"),
+    "a token for no image": ("embed", but(Embed, tokens=lambda self, x: [self.class_token.repeat(8, 1, 1), x]),
+                             "works for a batch of 8, not for one of 3: the batch size is baked in"),
+    "plain tensor": ("embed", also(Embed, lambda self: set_plain(self, "class_token")),
+                     "`class_token` .* is a plain tensor and not registered"),
+    "buffer": ("embed", also(Embed, lambda self: set_buffer(self, "position_embedding")), "is a buffer"),
+    "frozen": ("embed", also(Embed, lambda self: self.class_token.requires_grad_(False)), "would not be trained"),
+    "detached": ("embed", but(Embed, forward=lambda self, x: Embed.forward(self, x).detach()), "no gradient reaches"),
+    "one detached": ("embed", but(Embed, tokens=lambda self, x: [self.class_token.data.repeat(len(x), 1, 1), x]),
+                     "no gradient reaches `class_token`"),
+    "other names": ("embed", also(Embed, lambda self: (setattr(self, "cls", self.class_token),
+                                                       delattr(self, "class_token"))),
+                    "`class_token` .* is missing. Parameters so far: `position_embedding`, `cls`"),
+    "too many": ("embed", also(Embed, set_to("more", lambda self: nn.Linear(2, 2))), "too many, `more.weight`"),
+    "unbiased": ("layer_norm", normalised(lambda x, eps: (x.var(-1, keepdim=True) + eps) ** 0.5), "divided by D - 1"),
+    "eps outside": ("layer_norm", normalised(lambda x, eps: x.std(-1, False, keepdim=True) + eps),
+                    "eps is added after the root"),
+    "no affine": ("layer_norm", lambda x, w, b, eps: F.layer_norm(x, w.shape, w, None, eps), "the bias is not added"),
+    "first axis": ("layer_norm", lambda x, w, b, eps: layer_norm(x.mT, w[:10], b[:10], eps).mT, "numbers are not"),
+    "no scale": ("attention", lambda q, k, v: attention(q * q.shape[-1] ** 0.5, k, v), "not scaled"),
+    "scale of all heads": ("attention", lambda q, k, v: attention(q / q.shape[1] ** 0.5, k, v), r"scale is sqrt\(D\)"),
+    "softmax over queries": ("attention", softmax_by_hand(-2), "wrong axis, the queries"),
+    "softmax over heads": ("attention", softmax_by_hand(1), "wrong axis, the heads"),
+    "softmax over the batch": ("attention", softmax_by_hand(0), "wrong axis, the batch"),
+    "output alone": ("attention", F.scaled_dot_product_attention, "a Tensor is returned, expected two tensors"),
+    "swapped": ("attention", lambda q, k, v: attention(q, k, v)[::-1], "results are exchanged"),
+    "not finite": ("attention", lambda q, k, v: attention(q * 1e30, k * 1e30, v), "not finite"),
+    "scale by sqrt(D)": ("msa", but(Msa, scale=lambda self, q: self.out.in_features), r"scale is sqrt\(D\)"),
+    "msa without scale": ("msa", but(Msa, scale=lambda self, q: 1), "not scaled"),
+    "msa over queries": ("msa", but(Msa, weights=lambda self, scores: scores.softmax(2)), "wrong axis, the queries"),
+    "merge": ("msa", but(Msa, merge=lambda self, x: x.reshape(len(x), x.shape[2], -1)), "not merged back in order"),
+    "split": ("msa", but(Msa, split=lambda self, z: z.reshape(len(z), self.num_heads, z.shape[1], -1)),
+              "not split in order"),
+    "no projection": ("msa", but(Msa, project=lambda self, z: z), "no output projection"),
+    "no layer for it": ("msa", also(Msa, lambda self: delattr(self, "out")), "`out` .the output projection.* missing"),
+    "no bias": ("msa", also(Msa, set_to("qkv", lambda self: nn.Linear(self.out.in_features, 90, bias=False))),
+                "`qkv.bias` is missing"),
+    "two mistakes": ("msa", but(Msa, scale=lambda self, q: 1, merge=lambda self, x: x.reshape(len(x), x.shape[2], -1)),
+                     "not scaled"),
+    "ReLU": ("gelu", F.relu, "this is ReLU"),
+    "tanh": ("gelu", tanh, "tanh form"),
+    "Phi": ("gelu", lambda x: (1 + torch.erf(x / 2**0.5)) / 2, "GELU is x Phi"),
+    "mlp with ReLU": ("mlp", but(Mlp, activation=lambda self, x: x.relu()), "this is ReLU"),
+    "mlp with tanh": ("mlp", but(Mlp, activation=lambda self, x: tanh(x)), "tanh form"),
+    "no activation": ("mlp", but(Mlp, activation=lambda self, x: x), "no GELU"),
+    "dropout in eval": ("mlp", but(Mlp, drop2=lambda self, x: F.dropout(x, self.p)), "dropout is on in eval"),
+    "no first dropout": ("mlp", but(Mlp, drop1=lambda self, x: x), "no dropout after the GELU"),
+    "no second dropout": ("mlp", but(Mlp, drop2=lambda self, x: x), "no dropout after the second"),
+    "sizes exchanged": ("mlp", also(Mlp, set_to("hidden", lambda self: nn.Linear(*self.hidden.weight.shape))),
+                        "its two sizes are exchanged"),
+    "no residual around MSA": ("block", but(Block, forward=lambda self, z: (
+        lambda y: y + self.mlp(self.norm2(y)))(self.msa(self.norm1(z)))), "residual around the MSA is missing"),
+    "no residual around MLP": ("block", but(Block, forward=lambda self, z: self.mlp(self.norm2(
+        z + self.msa(self.norm1(z))))), "residual around the MLP is missing"),
+    "no residual": ("block", but(Block, forward=no_residual), "residual around the MSA is missing"),
+    "post-norm": ("block", but(Block, forward=post_norm), "post-norm"),
+    "block with tanh": ("block", also(Block, lambda self: setattr(self.mlp, "gelu", nn.GELU("tanh"))), "tanh form"),
+    "vit without positions": ("vit", but(Net, embed=lambda self, x: torch.cat(self.tokens(x), 1)),
+                              "positions are not added"),
+    "vit with the token at the end": ("vit", but(Net, tokens=lambda self, x: Embed.tokens(self, x)[::-1],
+                                                 read=lambda self, z: z[:, -1]), "token is at the end"),
+    "vit of views": ("vit", also(Net, lambda self: setattr(self, "patch_embedding", but(
+        Linear, cut=lambda self, x: view(x, self.patch_size))(4, 3, 30))), "A plain view"),
+    "vit with the mean": ("vit", but(Net, read=lambda self, z: z.mean(1)), "mean of all tokens"),
+    "vit without final norm": ("vit", but(Net, final=lambda self, z: z), "no final norm"),
+    "vit without norm": ("vit", also(Net, lambda self: delattr(self, "norm")), "`norm` .the final norm.* is missing"),
+    "vit with post-norm": ("vit", but(Net, block=but(Block, forward=post_norm)), "post-norm"),
+    "vit with a list": ("vit", also(Net, set_list), "`blocks` is a Python list.*use nn.ModuleList"),
+    "vit with one block": ("vit", also(Net, set_to("blocks", lambda self: nn.ModuleList([self.blocks[0]] * 2))),
+                           "one and the same"),
+    "vit of probabilities": ("vit", but(Net, forward=lambda self, x: Net.forward(self, x).softmax(-1)),
+                             "softmax, logits"),
+    "not initialised": ("embed", Untold, r"must begin with super\(\).__init__\(\)"),
+    "no module": ("embed", dict, "a subclass of nn.Module"),
+    "an object": ("embed", nn.Identity(), "give the class itself"),
+}
+
+
+@pytest.mark.parametrize("name, wrong, words", WRONG.values(), ids=WRONG)
+def test_mistakes_are_named(ask, name, wrong, words):
+    verdict, text = ask(name, wrong)
+    assert not verdict and re.search(words, text), text
+
+
+NOTHING = (False, "nothing is there so far: NotImplementedError is raised")
+
+
+def returns_nothing(*arguments):
+    """A stub."""
+
+
+def not_implemented(*arguments, **settings):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_stubs(ask, name):
+    if not isinstance(CHECKS[name], type):
+        assert ask(name, not_implemented) == NOTHING
+        assert ask(name, returns_nothing) == (False, "nothing is returned so far")
+        return
+    cls = CHECKS[name]
+    assert ask(name, type("Stub", (nn.Module,), {})) == (False, "the class defines nothing so far")
+    assert ask(name, but(cls, __init__=not_implemented)) == NOTHING
+    assert ask(name, but(cls, forward=not_implemented)) == NOTHING
+    assert ask(name, but(cls, forward=returns_nothing)) == (False, "nothing is returned so far")
+    assert ask(name, but(cls, forward=nn.Module.forward)) == (False, "the class has no forward so far")
+    empty = but(cls, __init__=lambda self, **settings: nn.Module.__init__(self))
+    assert "is missing. Parameters so far: none" in ask(name, empty)[1]
+
+
+def breaks(*arguments):
+    return arguments[0].no_such_name
+
+
+def asserts(*arguments):
+    assert arguments is None, f"first line {object()}\nsecond line"
+
+
+@pytest.mark.parametrize("function, words", [
+    (breaks, r"AttributeError in line {line} \(breaks\): 'Tensor' object has no attribute 'no_such_name' \(given \["),
+    (asserts, r"AssertionError in line {line} \(asserts\): first line <object object at 0x...> \(given \["),
+    (None, "TypeError: 'NoneType' object is not callable")])
+def test_an_exception_is_told_in_one_line(ask, function, words):
+    if function:
+        words = words.replace("{line}", str(function.__code__.co_firstlineno + 1))
+    for name in ("patchify", "unpatchify", "layer_norm", "attention", "gelu"):
+        assert re.match(words, ask(name, function)[1])
+    if function:
+        words = words.replace("Tensor", "Msa")
+        assert re.match(words, ask("msa", but(Msa, project=function))[1])
+
+
+def test_an_exception_while_building(ask):
+    verdict, text = ask("embed", but(Embed, __init__=lambda self, size: None))
+    assert "unexpected keyword argument 'num_patches' (given num_patches=10, hidden_size=30)" in text
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_readers_random_state_stays_and_does_not_matter(ask, name):
+    texts = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        states = torch.get_rng_state(), random.getstate()
+        texts.append((ask(name, CHECKS[name]), ask(name, view)))
+        assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
+    assert texts[0] == texts[1]
+
+
+def test_sizes_differ():
+    for s in exercises._sizes():
+        assert s.in_channels * s.patch_size**2 != s.hidden_size != 3 * s.patch_size**2
+        assert s.images[2] != s.images[3]
+        assert s.num_heads > 1 and len({s.hidden_size, s.mlp_size, s.num_patches, s.num_heads, s.num_classes}) == 5
+
+
+@pytest.mark.parametrize("name", exercises.ANSWERS)
+def test_answers(ask, name):
+    expected, hint = exercises.ANSWERS[name]
+    assert ask("number", name, expected) == (True, "correct")
+    assert ask("number", name, torch.tensor(expected, dtype=torch.double)) == (True, "correct")
+    assert ask("number", name, 1.1 * expected + 1) == (False, hint)
+    assert ask("number", name, None) == ask("number", name, ...) == (False, "there is no answer so far")
+    assert ask("number", name, "many") == (False, "a number is asked, not a str")
+    assert str(expected) not in hint and f"{expected:,}" not in hint
+
+
+def test_answers_are_the_models():
+    def of(name):
+        return exercises.ANSWERS[name][0]
+
+    with torch.device("meta"):
+        model = vit.ViT.from_variant("B/16")
+        block, large = model.blocks[0], vit.ViT.from_variant("L/16", num_layers=1).blocks[0]
+    parts = {"b16": model, "patch_embedding_b16": model.patch_embedding, "head_b": model.head, "block_b": block,
+             "msa_b": block.msa, "mlp_b": block.mlp, "block_l": large}
+    sizes = {name: vit.count_parameters(part) for name, part in parts.items()}
+    for name, size in sizes.items():
+        assert size == of(f"parameters_{name}")
+    assert model.position_embedding.numel() == of("parameters_positions_b16")
+    assert sizes["mlp_b"] / sizes["block_b"] == pytest.approx(of("mlp_share_parameters_b"), 1e-3)
+
+
+def same(*arguments):
+    return arguments[0]
+
+
+SMALL = {  # name -> a right solution, and wrong ones with the words they get
+    "to_model": (
+        lambda x: (x.float() / 255 * 2 - 1).transpose(-1, -2).transpose(-2, -3),
+        {lambda x: x.float() / 127.5 - 1: "axes are in another order", lambda x: "a string": "a str is returned",
+         lambda x: (x.float() / 255).movedim(-1, -3): r"at \[.*\] came .* Hint: ",
+         lambda x: x.float().movedim(-1, -3) / 0 - math.inf: "not finite"}),
+    "majority_accuracy": (
+        lambda labels: (labels == labels.mode().values).float().mean(),
+        {lambda labels: 0.5: r"given \[5\] came 0.5, expected 0.6. Hint: ", same: "came",
+         lambda labels: [0.5]: "came"}),
+    "shapes": (
+        lambda b, i, p, c, d, m, k, n: [torch.Size([b, (i // p) ** 2, p * p * c]), *(
+            [b, (i // p) ** 2 + 1, size] for size in (d, 3 * d)), (b, k, *2 * [(i // p) ** 2 + 1]),
+            (b, (i // p) ** 2 + 1, m), (b, n)],
+        {same: "came 2, expected ", lambda *sizes: [(1, 2)] * 6: "came", lambda *sizes: []: "came"}),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_functions(ask, name):
+    right, wrong = SMALL[name]
+    assert ask("function", name, right) == (True, "correct")
+    assert ask("function", name, returns_nothing) == (False, "nothing is returned so far")
+    assert ask("function", name, not_implemented) == NOTHING
+    assert ask("function", name, lambda *x: x[99])[1].startswith("IndexError in line ")
+    for function, words in wrong.items():
+        verdict, text = ask("function", name, function)
+        assert not verdict and re.search(words, text), text
+
+
+@pytest.mark.parametrize("name", exercises.FUNCTIONS)
+def test_the_references_of_small_functions_agree_with_themselves(ask, name):
+    assert ask("function", name, exercises.FUNCTIONS[name][0]) == (True, "correct")
+    assert not ask("function", name, same)[0]
