@@ -10,6 +10,7 @@ train: setup
 test: .venv/libraries
 	$(BIN)/ruff check .
 	VIT_OFFLINE=1 $(BIN)/python -m pytest
+	VIT_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env notebooks
 
 setup: .venv/ready
 

@@ -14,36 +14,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from benchmarks import baselines
 from benchmarks.common import write_log
 from going_modular import data_setup, train
+from going_modular.baselines import cnn, matching_width
 from going_modular.vit import count_parameters
 
 
-def cnn(num_classes: int, width: int) -> nn.Sequential:
-    """Four stages of two 3 x 3 convolutions with batch norm, halving the image after each: the usual small CNN."""
-    layers, channels = [], 3
-    for stage in range(4):
-        for _ in range(2):
-            layers += [nn.Conv2d(channels, width * 2**stage, 3, padding=1, bias=False),
-                       nn.BatchNorm2d(width * 2**stage), nn.ReLU()]
-            channels = width * 2**stage
-        layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
-
-
-def train_vit(data: str, seed: int, device: str) -> dict:
-    """One run of the command in a fresh process; what its results.json says."""
+def train_vit(data: str, seed: int, device: str, options: Sequence[str] = ()) -> dict:
+    """One run of the command in a fresh process; what its results.json says, and its settings."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
         subprocess.run([sys.executable, "-m", "going_modular.train", "--data", data, "--seed", str(seed), "--device",
-                        device, "--output", str(output)], check=True, stdout=subprocess.DEVNULL)
+                        device, "--output", str(output), *options], check=True, stdout=subprocess.DEVNULL)
         results = json.loads((output / "results.json").read_text())
         results["settings"] = json.loads((output / "settings.json").read_text())
     return results
@@ -52,9 +41,10 @@ def train_vit(data: str, seed: int, device: str) -> dict:
 def train_cnn(
     data: data_setup.ImageData, settings: dict, seed: int, parameters: int, seconds: float, device: torch.device
 ) -> dict:
-    """A CNN with about so many parameters, by the recipe of the command, for as many epochs as fit into the time."""
+    """A CNN with about so many parameters, by the recipe of the command, for as many epochs as fit into the time; its
+    results as those of the command."""
     classes = len(data.class_names)
-    width = min(range(4, 129), key=lambda width: abs(count_parameters(cnn(classes, width)) - parameters))
+    width = matching_width(classes, parameters)
 
     def trainer(epochs: int, output: str):
         torch.manual_seed(seed)
@@ -69,9 +59,7 @@ def train_cnn(
         an_epoch = statistics.median(row["seconds"] for row in trial.history[1:])
         run = trainer(max(1, int(seconds / an_epoch)), folder)
         run.fit()
-        loss, accuracy = run.evaluate("test")
-    return {"test_accuracy": accuracy, "test_loss": loss, "parameters": count_parameters(run.model),
-            "train_seconds": sum(row["seconds"] for row in run.history), "epochs": len(run.history)}
+        return train.report(run, data, Path(folder))
 
 
 def tell(name: str, seed: int, results: dict) -> None:

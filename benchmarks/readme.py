@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 from benchmarks.common import RESULTS
+from notebooks.address import address
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -87,9 +88,34 @@ def parity_text() -> str:
         "[log](benchmarks/results/parity.json).")
 
 
+BUILDS = {  # notebook: what it builds, the part of the paper
+    "00_setup_and_data": ("the environment, the food data set, one batch looked at", ""),
+    "01_overview": ("the whole model on one page: figure, equations, sizes, shapes", "Fig. 1, Eq. 1-4, Table 1"),
+    "02_patch_embedding": ("an image becomes a sequence: patches, reshape + Linear = Conv2d", "Eq. 1"),
+    "03_class_token_and_position": ("class token, positions, image to z_0", "Eq. 1"),
+    "04_multihead_self_attention": ("LayerNorm, one head, many heads, fused", "Eq. 2, 5-8"),
+    "05_mlp_block": ("GELU, two layers, dropout", "Eq. 3, B.1"),
+    "06_transformer_encoder": ("the block, residuals, the stack", "Eq. 2-3"),
+    "07_vit_base": ("heads, the full ViT, Table 1 to the unit, torchvision's logits", "Eq. 4, Table 1, 6"),
+}
+
+
+def series_text() -> str:
+    values = log("notebook_time")
+    colab = f"https://colab.research.google.com/github/{address()}/blob/main/notebooks"
+    lines = ["| notebook | builds | the paper | seconds | |", "|---|---|---|---|---|"]
+    for name, (builds, part) in BUILDS.items():
+        badge = f"[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}/{name}.ipynb)"
+        seconds = f"{values['seconds'][name]:.0f}"
+        lines.append(f"| [{name}](notebooks/{name}.ipynb) | {builds} | {part} | {seconds} | {badge} |")
+    return "\n".join(lines) + (
+        f"\n\nSeconds on {values['machine']['cores']} CPU cores without a network, {values['date']}: "
+        f"`{values['command']}`, [log](benchmarks/results/notebook_time.json).")
+
+
 def sections() -> dict[str, str]:
     """What stands between <!-- NAME --> and <!-- /NAME --> in README.md, by its name."""
-    return {"results": results_text(), "parity": parity_text()}
+    return {"series": series_text(), "results": results_text(), "parity": parity_text()}
 
 
 def results_text() -> str:

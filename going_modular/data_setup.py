@@ -523,21 +523,31 @@ class RandomView:
 
 
 def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True, color_jitter: float = 0.2,
-                    erasing: float = 0.0) -> Callable:
+                    erasing: float = 0.0, trivial_augment: float = 0.0) -> Callable:
     """Augmentation for a small set of photos, so that no image is seen twice in the same way.
 
     min_scale: the crop covers this share of the image or more; smaller crops may miss the dish.
     flip: mirror half of the images; not for digits (ImageData.flip).
     color_jitter: brightness, contrast and saturation vary by up to this share; hue does not, as it tells dishes apart.
     erasing: the share of images that lose a random rectangle, so that no single part decides.
+    trivial_augment: the share of images that go through TrivialAugment first (one random change of colours or of
+        geometry, of random strength; Mueller and Hutter, 2021).
     """
-    view = RandomView(image_size, min_scale, flip, color_jitter)
-    return v2.Compose([view, v2.RandomErasing(erasing)]) if erasing else view
+    steps = [RandomView(image_size, min_scale, flip, color_jitter)]
+    if trivial_augment:
+        steps.insert(0, v2.RandomApply([v2.TrivialAugmentWide()], trivial_augment))
+    if erasing:
+        steps.append(v2.RandomErasing(erasing))
+    return v2.Compose(steps)
 
 
-def eval_transform(image_size: int) -> v2.Compose:
-    """The short side scaled to image_size, then the square in the middle: nothing is random, nothing stretched."""
-    return v2.Compose([v2.Resize(image_size), v2.CenterCrop(image_size), v2.ToImage(),
+def eval_transform(image_size: int, crop: float = 1.0) -> v2.Compose:
+    """The square in the middle of the image, scaled to image_size: nothing is random, nothing stretched.
+
+    crop: side of the square as a share of the image's short side. Below 1 things look larger, as they do in the random
+        crops of training (Touvron et al., 2019: Fixing the train-test resolution discrepancy).
+    """
+    return v2.Compose([v2.Resize(round(image_size / crop)), v2.CenterCrop(image_size), v2.ToImage(),
                        v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from going_modular import vit
+from going_modular.ablations import sinusoidal_positions
 
 # For check_number: name -> (expected, hint). Whole numbers must be met exactly, others to 1 %.
 ANSWERS = {
@@ -48,6 +49,7 @@ ANSWERS = {
     "parameters_head_b": (769_000, "one linear layer from D to 1000 classes, with its biases"),
     "parameters_b16": (86_567_656, "count_parameters of ViT-B/16 with 1000 classes, or the formula of this notebook"),
     "loss_zero_head_1000": (6.908, "all classes are equally likely: the loss is -ln of one in a thousand"),
+    "always_c_by_batches": (0.453125, "there are batches of 32, 32, 32 and 4 images: which share of each is C?"),
 }
 
 
@@ -121,6 +123,23 @@ FUNCTIONS = {
         lambda num_classes: math.log(1 + (num_classes - 1) / math.e),
         lambda: [(2,), (3,), (10,), (1000,)],
         "cross-entropy is minus the logarithm of the softmax of the true class's logit"),
+    "f1_per_class": (
+        lambda matrix: 2 * matrix.diagonal() / (matrix.sum(0) + matrix.sum(1)).clamp(min=1),
+        lambda: [(torch.tensor(matrix),) for matrix in (
+            [[8, 2], [1, 9]], [[5, 1, 0], [2, 3, 4], [0, 0, 7]], [[4, 0, 1], [0, 0, 0], [2, 0, 3]])],
+        "2 TP / (2 TP + FP + FN): a row holds TP and FN, a column TP and FP; nothing at all gives 0"),
+    "sine_cosine_2d": (
+        lambda rows, columns, width: torch.cat([
+            sinusoidal_positions(rows, width // 2).repeat_interleave(columns, 0),
+            sinusoidal_positions(columns, width // 2).repeat(rows, 1)], dim=1),
+        lambda: [(2, 3, 8), (5, 4, 12), (7, 7, 48)],
+        "patch 1 lies in row 0 and column 1; in each half sine and cosine take turns, and D / 2 stands for D"),
+    "accumulated_gradient": (
+        lambda model, images, labels, part_size: torch.autograd.grad(
+            F.cross_entropy(model(images), labels), model.weight)[0],
+        lambda: [(nn.Linear(6, 3), torch.randn(count, 6), torch.randint(3, (count,)), part)
+                 for count, part in ((12, 4), (10, 4), (7, 3))],
+        "the mean loss of each part must weigh as much as its share of all images; are old gradients cleared?"),
 }
 
 

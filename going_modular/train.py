@@ -30,6 +30,10 @@ OPTIONS = {
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
         ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.25 for a "
          "set of fewer than 1,000 images, else 0.85"),
+        ("trivial-augment", float, None, "share of the training images that TrivialAugment changes; default: 0.5 for a "
+         "set below 1,000 images, else 0"),
+        ("test-crop", float, None, "side of the square in the middle that is cut out of a test image, as a share of its "
+         "short side; default: 0.85 for a set below 1,000 images, else 1"),
         ("repeats", int, None, "times that an epoch shows each training image, each time another crop; default: until "
          "1,000 images were shown"),
         ("num-workers", int, None, "processes that prepare images; default: none for images of up to 64 px, which are "
@@ -52,11 +56,12 @@ OPTIONS = {
          "images, else 0"),
     ],
     "training": [
-        ("epochs", int, None, "default: as many as show 31,000 images, or 45,000 of a set below 1,000, but 5 at "
+        ("epochs", int, None, "default: as many as show 31,000 images, or 55,000 of a set below 1,000, but 5 at "
          "least"),
         ("batch-size", int, 64, "images in a step"),
         ("lr", float, 2e-3, "highest learning rate"),
-        ("weight-decay", float, 0.05, "AdamW's, on weight matrices alone"),
+        ("weight-decay", float, None, "AdamW's, on weight matrices alone; default: 0.5 for a set below 1,000 images, else "
+         "0.05"),
         ("beta2", float, 0.95, "AdamW's decay of the average of squared gradients"),
         ("warmup", float, 0.1, "share of all steps over which the learning rate rises"),
         ("clip-norm", float, 1.0, "largest norm of the gradients"),
@@ -75,6 +80,10 @@ OPTIONS = {
 }
 OF_THE_CALL = {"device", "num_workers", "output", "resume"}  # not of the run: they may differ when it goes on
 DEFAULTS = {name.replace("-", "_"): default for group in OPTIONS.values() for name, _, default, _ in group}
+BY_SIZE = {  # defaults for a set below 1,000 images, which is soon known by heart, and for a larger one
+    "min_scale": (0.25, 0.85), "trivial_augment": (0.5, 0.0), "test_crop": (0.85, 1.0), "drop_path": (0.2, 0.0),
+    "weight_decay": (0.5, 0.05), "mixup": (0.5, 0.0),
+}
 VARIANT_SIZES = {"layers": "num_layers", "hidden_size": "hidden_size", "heads": "num_heads", "mlp_size": "mlp_size"}
 
 
@@ -116,9 +125,9 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
     if settings["repeats"] is None:
         settings["repeats"] = math.ceil(1000 / len(data.train))
     if settings["epochs"] is None:
-        settings["epochs"] = max(5, round((45_000 if few else 31_000) / len(data.train) / settings["repeats"]))
-    for name, for_few, for_many in (("min_scale", 0.25, 0.85), ("drop_path", 0.2, 0.0), ("mixup", 0.5, 0.0)):
-        if settings[name] is None:  # a small set is soon known by heart: augment and regularise it strongly
+        settings["epochs"] = max(5, round((55_000 if few else 31_000) / len(data.train) / settings["repeats"]))
+    for name, (for_few, for_many) in BY_SIZE.items():
+        if settings[name] is None:
             settings[name] = for_few if few else for_many
     if settings["num_workers"] is None:
         settings["num_workers"] = 0 if settings["image_size"] <= 64 else min(os.cpu_count(), 8)
@@ -280,8 +289,11 @@ def recipe_of(settings: dict) -> Recipe:
         raise ValueError(f"batch_size must be at least 1, not {settings['batch_size']}")
     if not 0 < settings["hold_out"] < 1:
         raise ValueError(f"hold_out must be above 0 and below 1, not {settings['hold_out']}")
-    if not 0 < settings["min_scale"] <= 1:
-        raise ValueError(f"min_scale must be above 0 and at most 1, not {settings['min_scale']}")
+    for name in ("min_scale", "test_crop"):
+        if not 0 < settings[name] <= 1:
+            raise ValueError(f"{name} must be above 0 and at most 1, not {settings[name]}")
+    if not 0 <= settings["trivial_augment"] <= 1:
+        raise ValueError(f"trivial_augment must be at least 0 and at most 1, not {settings['trivial_augment']}")
     for name, least in (("num_workers", 0), ("repeats", 1)):
         if settings[name] < least:
             raise ValueError(f"{name} must be at least {least}, not {settings[name]}")
@@ -292,8 +304,9 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
                   output: Path) -> Trainer:
     size, batch, workers = settings["image_size"], settings["batch_size"], settings["num_workers"]
     kept, held_out = data_setup.split(data.train, settings["hold_out"], seed=recipe.seed)
-    augmented = data_setup.train_transform(size, settings["min_scale"], flip=data.flip)
-    plain = data_setup.eval_transform(size)
+    augmented = data_setup.train_transform(size, settings["min_scale"], flip=data.flip,
+                                           trivial_augment=settings["trivial_augment"])
+    plain = data_setup.eval_transform(size, settings["test_crop"])
     train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers,
                                           repeats=settings["repeats"])
     val_loader = data_setup.make_loader(held_out, plain, batch, num_workers=workers)

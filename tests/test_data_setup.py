@@ -631,6 +631,13 @@ def test_eval_transform(photo):
     assert data_setup.eval_transform(32)(photo).shape == (3, 32, 32)
 
 
+def test_eval_transform_cuts_out_the_middle():
+    rings = np.zeros((80, 80, 3), np.uint8)
+    rings[8:72, 8:72] = 255  # the middle 80 % of each side
+    assert data_setup.eval_transform(16, crop=0.8)(Image.fromarray(rings)).min() > 0.5
+    assert data_setup.eval_transform(16, crop=0.9)(Image.fromarray(rings)).min() < 0
+
+
 def test_train_transform_without_randomness_is_the_eval_transform(photo):
     square = photo.crop((0, 0, 64, 64))
     view = data_setup.RandomView(64, min_scale=1.0, flip=False, color_jitter=0.0)
@@ -658,6 +665,24 @@ def test_train_transform(photo):
         transform = data_setup.train_transform(32, flip=flip)
         views = [transform(ramp) for _ in range(20)]
         assert {int(torch.sign(view[0, :, -1].mean() - view[0, :, 0].mean())) for view in views} == expected
+
+
+def test_trivial_augment_sees_its_share_of_the_images(photo, monkeypatch):
+    black = torch.nn.Module()
+    black.forward = lambda image: Image.new("RGB", image.size)
+    monkeypatch.setattr(data_setup.v2, "TrivialAugmentWide", lambda: black)
+    torch.manual_seed(0)
+    transform = data_setup.train_transform(8, trivial_augment=0.3)
+    share = sum((transform(photo) == -1).all().item() for _ in range(400)) / 400
+    assert 0.23 < share < 0.37
+
+
+def test_trivial_augment_changes_images(photo):
+    torch.manual_seed(0)
+    transform = data_setup.train_transform(32, min_scale=1.0, flip=False, color_jitter=0, trivial_augment=1.0)
+    square = photo.crop((0, 0, 64, 64))
+    means = torch.stack([transform(square).mean() for _ in range(40)])
+    assert means.std() > 0.05  # crops of the whole image alone would all have nearly the same mean
 
 
 def test_crops_have_the_promised_areas_and_shapes():
