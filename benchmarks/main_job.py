@@ -24,7 +24,6 @@ from benchmarks import baselines
 from benchmarks.common import write_log
 from going_modular import data_setup, train
 from going_modular.baselines import cnn, matching_width
-from going_modular.vit import count_parameters
 
 
 def train_vit(data: str, seed: int, device: str, options: Sequence[str] = ()) -> dict:

@@ -43,3 +43,50 @@ def search(data: str, seed: int, device: torch.device, options: list[str]) -> di
     return {"held_out_accuracy": history[-1]["val_acc"], "held_out_loss": history[-1]["val_loss"],
             "held_out_images": len(held_out), "train_seconds": sum(row["seconds"] for row in history),
             "epochs": len(history)}
+
+
+def scores(results: list[dict]) -> dict:
+    """What the log says about several runs of one model."""
+    values = {name: summary([result[name] for result in results])
+              for name in ("test_accuracy", "test_loss", "train_seconds")}
+    values["mean_f1"] = summary([mean_f1(result["confusion_matrix"]) for result in results])
+    return values | {"parameters": results[0]["parameters"], "epochs": [result["epochs"] for result in results]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="another data set, to try this script")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--search", action="store_true", help="score the recipe on held-out images, with one seed")
+    parser.add_argument("options", nargs="*", help="after --: options of going_modular.train")
+    args = parser.parse_args()
+    device = train.pick_device(args.device)
+    if args.search:
+        line = search(args.data, args.seeds[0], device, args.options)
+        line |= {"recipe": RECIPE, "options": args.options, "seed": args.seeds[0], "machine": machine(),
+                 "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC"}
+        print(line)
+        with open(RESULTS / "mnist_search.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        return
+
+    data = data_setup.load(args.data)
+    print(data.note)
+    vits, cnns = [], []
+    for seed in args.seeds:
+        vits.append(train_vit(args.data, seed, args.device, [*RECIPE, *args.options]))
+        tell("ViT", seed, vits[-1])
+    settings = {**vits[0]["settings"], "num_workers": 0}
+    seconds = sum(result["train_seconds"] for result in vits) / len(vits)
+    for seed in args.seeds:
+        cnns.append(train_cnn(data, settings, seed, vits[0]["parameters"], seconds, device))
+        tell("CNN", seed, cnns[-1])
+    write_log("mnist" if args.data == "mnist" else f"mnist_{args.data}", {
+        "train_images": len(data.train), "test_images": len(data.test), "seeds": args.seeds,
+        "guess_loss": vits[0]["guess_loss"], "one_class_accuracy": vits[0]["one_class_accuracy"],
+        "vit": scores(vits), "cnn": scores(cnns), "settings": vits[0]["settings"]})
+
+
+if __name__ == "__main__":
+    main()

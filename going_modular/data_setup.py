@@ -541,13 +541,9 @@ def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True,
     return v2.Compose(steps)
 
 
-def eval_transform(image_size: int, crop: float = 1.0) -> v2.Compose:
-    """The square in the middle of the image, scaled to image_size: nothing is random, nothing stretched.
-
-    crop: side of the square as a share of the image's short side. Below 1 things look larger, as they do in the random
-        crops of training (Touvron et al., 2019: Fixing the train-test resolution discrepancy).
-    """
-    return v2.Compose([v2.Resize(round(image_size / crop)), v2.CenterCrop(image_size), v2.ToImage(),
+def eval_transform(image_size: int) -> v2.Compose:
+    """The short side scaled to image_size, then the square in the middle: nothing is random, nothing stretched."""
+    return v2.Compose([v2.Resize(image_size), v2.CenterCrop(image_size), v2.ToImage(),
                        v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from going_modular import vit
+from going_modular import inspection, vit
 from going_modular.ablations import sinusoidal_positions
 
 # For check_number: name -> (expected, hint). Whole numbers must be met exactly, others to 1 %.
@@ -48,6 +48,7 @@ ANSWERS = {
     "tokens_msa_equals_mlp_b": (1_536, "solve 4 T D^2 + 2 T^2 D = 2 T D M for T, with M = 4 D"),
     "parameters_head_b": (769_000, "one linear layer from D to 1000 classes, with its biases"),
     "parameters_b16": (86_567_656, "count_parameters of ViT-B/16 with 1000 classes, or the formula of this notebook"),
+    "momentum_09": (10.0, "v no longer changes once v = 0.9 v + g"),
     "loss_zero_head_1000": (6.908, "all classes are equally likely: the loss is -ln of one in a thousand"),
     "always_c_by_batches": (0.453125, "there are batches of 32, 32, 32 and 4 images: which share of each is C?"),
 }
@@ -140,6 +141,19 @@ FUNCTIONS = {
         lambda: [(nn.Linear(6, 3), torch.randn(count, 6), torch.randint(3, (count,)), part)
                  for count, part in ((12, 4), (10, 4), (7, 3))],
         "the mean loss of each part must weigh as much as its share of all images; are old gradients cleared?"),
+    "standard_error": (
+        lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy) / images),
+        lambda: [(0.65, 75), (0.5, 10_000), (0.99, 600), (1.0, 40)],
+        "one image has the variance p (1 - p); what is that of a mean of n, and its root?"),
+    "class_token_rollout": (
+        lambda attentions: inspection.rollout(attentions)[:, 0],
+        lambda: [((3 * torch.randn(layers, batch, heads, tokens, tokens)).softmax(-1),)
+                 for layers, batch, heads, tokens in ((4, 2, 3, 5), (1, 3, 1, 4), (3, 1, 2, 10))],
+        "the vector stands at the left, so the last layer comes first; each layer is (A + I) / 2, heads averaged"),
+    "ensemble": (
+        lambda probabilities: probabilities.mean(0).argmax(-1),
+        lambda: [((3 * torch.randn(*sizes)).softmax(-1),) for sizes in ((3, 40, 3), (5, 30, 10), (1, 7, 4))],
+        "average over the models first, then take the class; a vote of classes is something else"),
 }
 
 

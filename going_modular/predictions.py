@@ -11,10 +11,41 @@ from torch import nn
 from torchvision.transforms import v2
 
 from going_modular import plots
-from going_modular.data_setup import read_image
+from going_modular.data_setup import DIGITS, read_image
 from going_modular.utils import RunInfo, load_model
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+class Views(nn.Module):
+    """A model whose answer is the mean over views of an image: log-probabilities [batch, num_classes].
+
+    The views of images [batch, C, size, size] are `crops` central squares, two or more, from the whole down to
+    SMALLEST of its side, scaled up to the same size; with mirror, each of them mirrored too. A model trained on random
+    crops has seen things larger than they are in whole images (Touvron et al., 2019).
+    """
+
+    SMALLEST = 0.65
+
+    def __init__(self, model: nn.Module, crops: int, mirror: bool):
+        super().__init__()
+        self.model, self.crops, self.mirror = model, crops, mirror
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        size, views = images.shape[-1], []
+        for i in range(self.crops):
+            side = round(size * (1 - i / (self.crops - 1) * (1 - self.SMALLEST)))
+            view = v2.functional.resize(v2.functional.center_crop(images, side), [size, size])
+            views += [view, view.flip(-1)] if self.mirror else [view]
+        probabilities = self.model(torch.cat(views)).softmax(dim=-1)
+        return probabilities.unflatten(0, (len(views), -1)).mean(dim=0).log()
+
+
+def with_views(model: nn.Module, settings: dict) -> nn.Module:
+    """A model as a run with these settings evaluates it: seen in several views (--test-crops), or just as it is."""
+    crops = settings.get("test_crops", 1)
+    mirror = Path(str(settings.get("data"))).name not in DIGITS
+    return Views(model, crops, mirror) if crops > 1 else model
 
 
 class Prediction(NamedTuple):
@@ -25,10 +56,13 @@ class Prediction(NamedTuple):
 
 
 def predict(model: nn.Module, image_or_path: Image.Image | str | Path, info: RunInfo) -> Prediction:
-    """Classify one image with what `utils.load_model` returned. Raises DataError where the file is no sound image."""
+    """Classify one image, as its run did, with what `utils.load_model` returned.
+
+    Raises DataError where the file is no sound image.
+    """
     image = image_or_path if isinstance(image_or_path, Image.Image) else read_image(image_or_path)
     batch = info.transform(image.convert("RGB")).unsqueeze(0)
-    probabilities = predict_all(model, [(batch, torch.zeros(1))])[0][0]
+    probabilities = predict_all(with_views(model, info.settings), [(batch, torch.zeros(1))])[0][0]
     shares = dict(zip(info.class_names, probabilities.tolist()))
     return Prediction(max(shares, key=shares.get), shares)
 

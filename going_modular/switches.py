@@ -1,10 +1,9 @@
 """The recipe of notebook 09 with one part of it switched off at a time, and what that was measured to cost.
 
-trainer = build("warm-up", data, settings, device, output)      # a Trainer without it; None leaves the recipe whole
-trainer.fit()
+    trainer = build("warm-up", data, architecture, recipe, device, output)  # "nothing" leaves the recipe whole
+    trainer.fit()
 
-The settings are those of the command `python -m going_modular.train`, by name. benchmarks/recipe_prices.py runs all of
-them over several seeds and writes recipe_prices.json beside this file.
+benchmarks/recipe_prices.py does so for all parts over several seeds, and writes recipe_prices.json beside this file.
 """
 import json
 import math
@@ -15,21 +14,23 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, Subset
 
-from going_modular import data_setup, train
+from going_modular import data_setup
 from going_modular.data_setup import ImageData
-from going_modular.trainer import Trainer
+from going_modular.trainer import Recipe, Trainer
+from going_modular.vit import ViT
 
-# part of the recipe: the settings that switch it off; where there are none, `build` does it
+# part of the recipe: the fields of Recipe that switch it off; `build` does what has no field
 SWITCHES = {
+    "nothing": {},
     "warm-up": dict(warmup=0.0),
-    "cosine": {},
+    "cosine": {},  # the learning rate stays up after the warm-up
     "clipping": dict(clip_norm=math.inf),
     "weight decay": dict(weight_decay=0.0),
     "decoupling": {},  # Adam with L2 in place of AdamW
     "augmentation": {},
     "mixup": dict(mixup=0.0),
     "label smoothing": dict(label_smoothing=0.0),
-    "stochastic depth": dict(drop_path=0.0),
+    "stochastic depth": {},
 }
 
 
@@ -42,8 +43,8 @@ def first_classes(data: ImageData, count: int) -> ImageData:
     return replace(data, train=part(data.train), test=part(data.test), class_names=data.class_names[:count])
 
 
-def add_l2(optimizer: torch.optim.Optimizer) -> None:
-    """Turn AdamW into Adam with L2: the decay is no longer taken from the weights, it goes into the gradients."""
+def use_l2(optimizer: torch.optim.Optimizer) -> None:
+    """Turn AdamW into Adam with L2: what decays the weights is no longer taken from them, but added to the gradients."""
     decays = [group["weight_decay"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["weight_decay"] = 0.0
@@ -56,24 +57,38 @@ def add_l2(optimizer: torch.optim.Optimizer) -> None:
     optimizer.register_step_pre_hook(before_step)
 
 
-def build(part: str | None, data: ImageData, settings: dict, device: torch.device, output: str | Path) -> Trainer:
-    """A trainer for the recipe in `settings` without one part of it, a key of SWITCHES. KeyError for another name."""
-    settings = {**train.DEFAULTS, **settings, **(SWITCHES[part] if part else {})}
-    settings = train.complete(settings, data, device)
-    recipe = train.recipe_of(settings)
+def build(
+    part: str, data: ImageData, architecture: dict, recipe: Recipe, device: torch.device, output: str | Path,
+    batch_size: int = 64, min_scale: float = 0.6, num_workers: int = 0,
+) -> Trainer:
+    """A trainer for the recipe without one part of it, a key of SWITCHES; a tenth of the training images is held out.
+
+    architecture: settings of ViT but the number of classes. Raises KeyError for an unknown part.
+    """
+    recipe = replace(recipe, **SWITCHES[part])
+    if part == "stochastic depth":
+        architecture = {**architecture, "drop_path": 0.0}
     torch.manual_seed(recipe.seed)
-    model = train.build_model(settings, len(data.class_names))
-    trainer = train.build_trainer(model, data, settings, recipe, device, Path(output))
-    if part == "cosine":  # the warm-up stays, then the learning rate does
-        rising = max(1, round(recipe.warmup * recipe.epochs * len(trainer.loaders["train"])))
-        trainer.scheduler = LambdaLR(trainer.optimizer, lambda step: min(1, (step + 1) / rising))
+    model = ViT(num_classes=len(data.class_names), **architecture)
+
+    size = model.settings["image_size"]
+    plain = data_setup.eval_transform(size)
+    view = plain if part == "augmentation" else data_setup.train_transform(size, min_scale, flip=data.flip)
+    kept, held_out = data_setup.split(data.train, 0.1, seed=recipe.seed)
+    loaders = [
+        data_setup.make_loader(kept, view, batch_size, shuffle=True, seed=recipe.seed, num_workers=num_workers),
+        *(data_setup.make_loader(images, plain, batch_size, num_workers=num_workers) for images in (held_out, data.test))]
+    description = {"class_names": data.class_names, "architecture": model.settings, "settings": {"without": part}}
+    trainer = Trainer(model, *loaders, recipe, device, output, description)
+
+    if part == "cosine":
+        rising = max(1, round(recipe.warmup * recipe.epochs * len(loaders[0])))
+        trainer.scheduler = LambdaLR(trainer.optimizer, lambda step: min(1.0, (step + 1) / rising))
     if part == "decoupling":
-        add_l2(trainer.optimizer)
-    if part == "augmentation":
-        trainer.loaders["train"].dataset.transform = data_setup.eval_transform(settings["image_size"])
+        use_l2(trainer.optimizer)
     return trainer
 
 
 def prices() -> dict:
-    """What benchmarks/recipe_prices.py measured: by data set, its settings and for each part the accuracies by seed."""
+    """What benchmarks/recipe_prices.py measured: data set -> its settings, and the accuracies by part and seed."""
     return json.loads((Path(__file__).parent / "recipe_prices.json").read_text())

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from going_modular import data_setup, plots
-from going_modular.predictions import predict_all
+from going_modular.predictions import predict_all, with_views
 from going_modular.trainer import Recipe, Trainer, TrainingError
 from going_modular.utils import CheckpointError, pick_device, write_atomically
 from going_modular.vit import VARIANTS, ViT, count_macs, count_parameters
@@ -32,8 +32,9 @@ OPTIONS = {
          "set of fewer than 1,000 images, else 0.85"),
         ("trivial-augment", float, None, "share of the training images that TrivialAugment changes; default: 0.5 for a "
          "set below 1,000 images, else 0"),
-        ("test-crop", float, None, "side of the square in the middle that is cut out of a test image, as a share of its "
-         "short side; default: 0.85 for a set below 1,000 images, else 1"),
+        ("test-crops", int, None, "central crops of a test image, from the whole to 0.65 of its side, each with its "
+         "mirror image: their probabilities are averaged; default: 3 for a set below 1,000 images, else 1, the image as "
+         "it is"),
         ("repeats", int, None, "times that an epoch shows each training image, each time another crop; default: until "
          "1,000 images were shown"),
         ("num-workers", int, None, "processes that prepare images; default: none for images of up to 64 px, which are "
@@ -60,8 +61,8 @@ OPTIONS = {
          "least"),
         ("batch-size", int, 64, "images in a step"),
         ("lr", float, 2e-3, "highest learning rate"),
-        ("weight-decay", float, None, "AdamW's, on weight matrices alone; default: 0.5 for a set below 1,000 images, else "
-         "0.05"),
+        ("weight-decay", float, None, "AdamW's, on weight matrices alone; default: 0.5 for a set below 1,000 images, "
+         "else 0.05"),
         ("beta2", float, 0.95, "AdamW's decay of the average of squared gradients"),
         ("warmup", float, 0.1, "share of all steps over which the learning rate rises"),
         ("clip-norm", float, 1.0, "largest norm of the gradients"),
@@ -81,7 +82,7 @@ OPTIONS = {
 OF_THE_CALL = {"device", "num_workers", "output", "resume"}  # not of the run: they may differ when it goes on
 DEFAULTS = {name.replace("-", "_"): default for group in OPTIONS.values() for name, _, default, _ in group}
 BY_SIZE = {  # defaults for a set below 1,000 images, which is soon known by heart, and for a larger one
-    "min_scale": (0.25, 0.85), "trivial_augment": (0.5, 0.0), "test_crop": (0.85, 1.0), "drop_path": (0.2, 0.0),
+    "min_scale": (0.25, 0.85), "trivial_augment": (0.5, 0.0), "test_crops": (3, 1), "drop_path": (0.2, 0.0),
     "weight_decay": (0.5, 0.05), "mixup": (0.5, 0.0),
 }
 VARIANT_SIZES = {"layers": "num_layers", "hidden_size": "hidden_size", "heads": "num_heads", "mlp_size": "mlp_size"}
@@ -289,12 +290,11 @@ def recipe_of(settings: dict) -> Recipe:
         raise ValueError(f"batch_size must be at least 1, not {settings['batch_size']}")
     if not 0 < settings["hold_out"] < 1:
         raise ValueError(f"hold_out must be above 0 and below 1, not {settings['hold_out']}")
-    for name in ("min_scale", "test_crop"):
-        if not 0 < settings[name] <= 1:
-            raise ValueError(f"{name} must be above 0 and at most 1, not {settings[name]}")
+    if not 0 < settings["min_scale"] <= 1:
+        raise ValueError(f"min_scale must be above 0 and at most 1, not {settings['min_scale']}")
     if not 0 <= settings["trivial_augment"] <= 1:
         raise ValueError(f"trivial_augment must be at least 0 and at most 1, not {settings['trivial_augment']}")
-    for name, least in (("num_workers", 0), ("repeats", 1)):
+    for name, least in (("num_workers", 0), ("repeats", 1), ("test_crops", 1)):
         if settings[name] < least:
             raise ValueError(f"{name} must be at least {least}, not {settings[name]}")
     return Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
@@ -306,7 +306,7 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
     kept, held_out = data_setup.split(data.train, settings["hold_out"], seed=recipe.seed)
     augmented = data_setup.train_transform(size, settings["min_scale"], flip=data.flip,
                                            trivial_augment=settings["trivial_augment"])
-    plain = data_setup.eval_transform(size, settings["test_crop"])
+    plain = data_setup.eval_transform(size)
     train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers,
                                           repeats=settings["repeats"])
     val_loader = data_setup.make_loader(held_out, plain, batch, num_workers=workers)
@@ -315,7 +315,9 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
         "class_names": data.class_names, "architecture": model.settings,
         "settings": of_the_run(settings),
     }
-    return Trainer(model, train_loader, val_loader, test_loader, recipe, device, output, description)
+    trainer = Trainer(model, train_loader, val_loader, test_loader, recipe, device, output, description)
+    trainer.evaluated = with_views(trainer.evaluated, settings)
+    return trainer
 
 
 def main(argv: Sequence[str] | None = None) -> int:

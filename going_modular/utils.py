@@ -132,6 +132,6 @@ def load_model(run_folder_or_checkpoint: str | Path) -> tuple[ViT, RunInfo]:
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"the weights in {path} do not fit their architecture: {error}".split("\n")[0]) from None
     image_size = checkpoint["architecture"]["image_size"]
-    transform = eval_transform(image_size, checkpoint["settings"].get("test_crop", 1.0))
-    info = RunInfo(checkpoint["class_names"], image_size, transform, checkpoint["settings"], checkpoint["epoch"])
+    info = RunInfo(checkpoint["class_names"], image_size, eval_transform(image_size), checkpoint["settings"],
+                   checkpoint["epoch"])
     return model.eval(), info

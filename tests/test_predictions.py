@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.transforms import v2
 
 from going_modular import plots, predictions, utils
 from going_modular.data_setup import eval_transform
@@ -45,6 +46,44 @@ def test_load_model_and_predict(checkpoint, photo):
         assert name == "green" and list(probabilities) == CLASSES
         assert probabilities["green"] == pytest.approx(np.e / (np.e + 2), abs=1e-6)
     assert info.transform(Image.open(photo).convert("RGB")).shape == (3, 16, 16)
+
+
+class Brightness(nn.Module):
+    """Logits that are the mean of the left half and of the right half of the first channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        half = images.shape[-1] // 2
+        return self.weight * torch.stack([images[:, 0, :, :half].mean((1, 2)), images[:, 0, :, half:].mean((1, 2))], 1)
+
+
+def test_views_average_probabilities_over_crops_and_mirror_images():
+    set_seeds(0)
+    images = torch.rand(5, 3, 20, 20) * 20
+    model = Brightness()
+    views = [images, v2.functional.resize(images[..., 4:17, 4:17], [20, 20])]  # 0.65 of 20 pixels are 13
+    for mirror in (False, True):
+        seen = views + [view.flip(-1) for view in views] if mirror else views
+        expected = torch.stack([model(view).softmax(-1) for view in seen]).mean(0)
+        ours = predictions.Views(model, crops=2, mirror=mirror)(images).exp()
+        torch.testing.assert_close(ours, expected)
+    assert (ours - 0.5).abs().max() < 1e-5  # both halves are seen on both sides
+    assert predictions.with_views(model, {"data": "photos"}) is model
+    assert predictions.with_views(model, {"data": "runs/photos", "test_crops": 3}).mirror
+    assert not predictions.with_views(model, {"data": "mnist", "test_crops": 3}).mirror
+
+
+def test_predict_sees_an_image_as_the_run_did(checkpoint, photo):
+    model, info = load_model(checkpoint)
+    set_seeds(1)
+    nn.init.normal_(model.head.weight)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(photo)
+    alone = predictions.predict(model, photo, info)
+    info.settings["test_crops"] = 3
+    assert predictions.predict(model, photo, info) != alone
 
 
 def test_the_command(checkpoint, photo, tmp_path, capsys):

@@ -94,17 +94,15 @@ def test_every_option_reaches_the_run(run, tmp_path):
 
 def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
     seen = {}
-    evaluating = data_setup.eval_transform
-    monkeypatch.setattr(data_setup, "eval_transform", lambda size, crop: seen.update(crop=crop) or evaluating(size, crop))
     monkeypatch.setattr(data_setup, "train_transform", lambda size, min_scale, flip, trivial_augment: seen.update(
-        size=size, min_scale=min_scale, trivial_augment=trivial_augment) or evaluating(size))
+        size=size, min_scale=min_scale, trivial_augment=trivial_augment) or data_setup.eval_transform(size))
     loader = data_setup.make_loader
     monkeypatch.setattr(data_setup, "make_loader", lambda dataset, transform, batch, **rest: seen.setdefault(
         "loaders", []).append((len(dataset), batch, rest)) or loader(dataset, transform, batch, **rest))
     assert main(["--data", str(colours), "--output", str(tmp_path / "r"), *QUICK, "--epochs", "1", "--hold-out", "0.25",
-                 "--min-scale", "0.6", "--trivial-augment", "0.3", "--test-crop", "0.8", "--batch-size", "7", "--repeats",
+                 "--min-scale", "0.6", "--trivial-augment", "0.3", "--batch-size", "7", "--repeats",
                  "2", "--seed", "4"]) == 0
-    assert seen == {"size": 16, "min_scale": 0.6, "trivial_augment": 0.3, "crop": 0.8, "loaders": [
+    assert seen == {"size": 16, "min_scale": 0.6, "trivial_augment": 0.3, "loaders": [
         (27, 7, {"shuffle": True, "seed": 4, "num_workers": 0, "repeats": 2}), (9, 7, {"num_workers": 0}),
         (12, 7, {"num_workers": 0})]}
 
@@ -146,7 +144,7 @@ def test_wilson_interval():
     (["--pool", "max"], 'pool must be "token" or "mean"'),
     (["--hold-out", "1.5"], "hold_out must be above 0 and below 1"),
     (["--min-scale", "0"], "min_scale must be above 0 and at most 1"),
-    (["--test-crop", "1.1"], "test_crop must be above 0 and at most 1"),
+    (["--test-crops", "0"], "test_crops must be at least 1"),
     (["--trivial-augment", "-1"], "trivial_augment must be at least 0 and at most 1"),
     (["--num-workers", "-1"], "num_workers must be at least 0"),
     (["--repeats", "0"], "repeats must be at least 1"),
