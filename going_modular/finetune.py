@@ -9,18 +9,27 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from going_modular import engine
+from going_modular import engine, weights
 from going_modular.trainer import Autocast
 from going_modular.vit import ViT
 
 
-def new_head(model: ViT, num_classes: int) -> ViT:
+def new_head(model: ViT, num_classes: int, image_size: int | None = None, **regularisation: float) -> ViT:
     """A copy of a model for other classes: the same weights up to the last LayerNorm, and one linear layer of zeros.
 
     A pre-training head goes as a whole, with its tanh layer (Section 3.1). The copy lies on the model's device.
+    image_size: in pixels; None keeps the model's; at another one the position embeddings are interpolated (Section
+        3.2).
+    regularisation: dropout and drop_path of the copy, where they are to differ from the model's.
+    Raises ValueError where the patch size does not divide the image size.
     """
-    copy = ViT(**{**model.settings, "num_classes": num_classes, "representation_size": None})  # its head starts at 0
+    image_size = image_size or model.settings["image_size"]
+    changed = {"num_classes": num_classes, "image_size": image_size, "representation_size": None, **regularisation}
+    copy = ViT(**{**model.settings, **changed})  # its head starts at 0
     body = {name: value for name, value in model.state_dict().items() if not name.startswith(("pre_logits.", "head."))}
+    if image_size != model.settings["image_size"]:
+        grid = image_size // model.settings["patch_size"]
+        body["position_embedding"] = weights.resize_positions(body["position_embedding"], grid)
     copy.load_state_dict(copy.state_dict() | body)
     return copy.to(model.head.weight.device)
 

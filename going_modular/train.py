@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from going_modular import data_setup, plots
+from going_modular import data_setup, finetune, plots, weights
 from going_modular.predictions import predict_all, with_views
 from going_modular.trainer import Recipe, Trainer, TrainingError
-from going_modular.utils import CheckpointError, pick_device, write_atomically
+from going_modular.utils import CheckpointError, load_model, pick_device, write_atomically
 from going_modular.vit import VARIANTS, ViT, count_macs, count_parameters
 
 SMALL = {"mnist": 28, "drawn_digits": 28, "cifar10": 32, "cifar100": 32, "drawn_things": 32}  # image size in pixels
@@ -43,6 +43,8 @@ OPTIONS = {
     "model": [
         ("model", str, None, f"one of {', '.join(VARIANTS)}, with a patch size (B/16) or without; default: Mini on a "
          "CPU and for small images, B/16 on a GPU"),
+        ("weights", str, None, "start from these weights, with a new head: a run folder or a checkpoint of this "
+         "package, or a file or name that weights.load takes; the model's sizes are then theirs"),
         ("patch-size", int, None, "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 "
          "patches or more"),
         ("image-size", int, None, "side of the image in pixels; default: that of the data set for digits and things, "
@@ -60,7 +62,7 @@ OPTIONS = {
         ("epochs", int, None, "default: as many as show 31,000 images, or 55,000 of a set below 1,000, but 5 at "
          "least"),
         ("batch-size", int, 64, "images in a step"),
-        ("lr", float, 2e-3, "highest learning rate"),
+        ("lr", float, None, "highest learning rate; default: 2e-3, with --weights 5e-4"),
         ("weight-decay", float, None, "AdamW's, on weight matrices alone; default: 0.5 for a set below 1,000 images, "
          "else 0.05"),
         ("beta2", float, 0.95, "AdamW's decay of the average of squared gradients"),
@@ -116,11 +118,13 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
     settings, few = dict(settings), len(data.train) < 1000
     if settings["data"] == "auto":
         settings["data"] = data.name
-    if settings["model"] is None:
+    if settings["model"] is None and settings["weights"] is None:
         settings["model"] = "Mini" if device.type == "cpu" or data.name in SMALL else "B/16"
     if settings["image_size"] is None:
         settings["image_size"] = SMALL.get(data.name, default_image_size(device))
-    if settings["patch_size"] is None and "/" not in settings["model"]:
+    if settings["lr"] is None:
+        settings["lr"] = 5e-4 if settings["weights"] else 2e-3
+    if settings["model"] and settings["patch_size"] is None and "/" not in settings["model"]:
         size = settings["image_size"]
         settings["patch_size"] = max(patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0)
     if settings["repeats"] is None:
@@ -135,13 +139,33 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
     return settings
 
 
-def build_model(settings: dict, num_classes: int) -> ViT:
-    """The model that the settings describe. Raises ValueError for sizes that do not fit together."""
+def build_model(settings: dict, num_classes: int, trained: ViT | None = None) -> ViT:
+    """The model that the settings describe; with the weights of `trained`, if any, under a new head. Raises ValueError
+    for sizes that do not fit together."""
+    if trained:
+        return finetune.new_head(trained, num_classes, settings["image_size"], dropout=settings["dropout"],
+                                 drop_path=settings["drop_path"])
     sizes = {ours: settings[name] for name, ours in VARIANT_SIZES.items() if settings[name] is not None}
     return ViT.from_variant(
         settings["model"], settings["patch_size"], image_size=settings["image_size"], num_classes=num_classes,
         pool=settings["pool"], dropout=settings["dropout"], drop_path=settings["drop_path"], **sizes,
     )
+
+
+def trained_model(settings: dict) -> ViT | None:
+    """The model whose weights a run starts from: that of --weights, or, for a run that goes on, its own; else None."""
+    if settings["weights"] is None:
+        return None
+    if settings["resume"]:
+        return load_model(settings["output"])[0]
+    for name in ("model", "patch_size", *VARIANT_SIZES):
+        if settings[name] is not None:
+            raise ValueError(f"--weights brings the model's sizes: leave out --{name.replace('_', '-')}")
+    model = weights.model_of(settings["weights"])
+    if hasattr(model, "preprocessing"):  # of another library, with a normalisation of its own
+        normalise = model.preprocessing.transforms[-1]
+        finetune.fold_normalisation(model, normalise.mean, normalise.std)
+    return model
 
 
 @contextmanager
@@ -253,18 +277,21 @@ def train(settings: dict) -> None:
     device = pick_device(settings["device"])
     recipe_of({**settings, **{name: 1 for name, value in settings.items() if value is None}})  # before any download
     print(f"data: {settings['data']} ...", flush=True)  # drawing or downloading takes a while, the first time
+    trained = trained_model(settings)
+    if trained and settings["image_size"] is None:
+        settings["image_size"] = trained.settings["image_size"]
     size = settings["image_size"] or default_image_size(device)
     data = data_setup.load(settings["data"], skip_bad_images=settings["skip_bad_images"], cache_size=2 * size)
     settings = complete(settings, data, device)
     recipe = recipe_of(settings)
     torch.manual_seed(recipe.seed)
-    model = build_model(settings, len(data.class_names))
+    model = build_model(settings, len(data.class_names), trained)
     print(data.note)
-    print(f"{settings['model']} on {device}: {count_parameters(model):,} parameters, "
+    print(f"{settings['model'] or settings['weights']} on {device}: {count_parameters(model):,} parameters, "
           f"{count_macs(model) / 1e6:,.0f} million multiply-adds for {settings['image_size']} px", flush=True)
 
     output = settings["output"] or Path("runs") / "-".join(
-        [Path(data.name).name, settings["model"].replace("/", ""), time.strftime("%Y%m%d-%H%M%S")])
+        [Path(data.name).name, Path(settings["model"] or settings["weights"]).name.replace("/", ""), time.strftime("%Y%m%d-%H%M%S")])
     with locked(output):
         if not settings["resume"]:
             if [file for file in output.iterdir() if file.name != ".lock"]:

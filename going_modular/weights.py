@@ -605,13 +605,14 @@ def shortened(problems: Sequence[str], most: int = 20) -> str:
 
 
 def resize_positions(positions: torch.Tensor, grid: int, way: str = "official") -> torch.Tensor:
-    """Interpolate position embeddings [1, 1 + n * n, D] to [1, 1 + grid * grid, D], the first one kept as it is.
+    """Interpolate position embeddings [1, 1 + n * n, D] to [1, 1 + grid * grid, D]; that of the class token, if there
+    is one, is kept as it is.
 
     way: "official", bilinear with aligned corners, as the paper's code does for fine-tuning at another resolution
     (Section 3.2); or "timm", "torchvision", "transformers", each as that library does it.
     """
-    token, old = positions[:, :1], positions[:, 1:]
-    size = math.isqrt(old.shape[1])
+    size = math.isqrt(positions.shape[1])
+    token, old = positions[:, : -(size**2)], positions[:, -(size**2) :]  # no token where patches are averaged
     old = old.transpose(1, 2).unflatten(2, (size, size))  # [1, D, n, n]
     new = F.interpolate(old, size=(grid, grid), **POSITIONS[way])
     return torch.cat([token, new.flatten(2).transpose(1, 2)], dim=1)

@@ -92,6 +92,36 @@ def test_every_option_reaches_the_run(run, tmp_path):
     assert group["weight_decay"] == 0.2 and group["betas"] == (0.9, 0.9)
 
 
+def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
+    assert run("--epochs", "1")[0] == 0
+    trained, _ = load_model(tmp_path / "run")
+    options = ["--epochs", "1", "--weights", str(tmp_path / "run"), "--image-size", "24", "--drop-path", "0.1"]
+    still = ["--lr", "1e-12", "--batch-size", "12", "--device", "cpu"]
+    status, _, err = run(*options, quick=still, output=tmp_path / "second")
+    assert (status, err) == (0, "")
+    model, _ = load_model(tmp_path / "second")
+    assert model.settings == {**trained.settings, "image_size": 24, "drop_path": 0.1}
+    ours, theirs = model.state_dict(), trained.state_dict()
+    assert theirs["head.weight"].abs().max() > 1e-3 > ours["head.weight"].abs().max()
+    for name in ours.keys() - {"head.weight", "head.bias", "position_embedding"}:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-8, rtol=0)
+    old_grid, new_grid = theirs["position_embedding"][0, 1:], ours["position_embedding"][0, 1:]
+    assert len(old_grid) == 4 and len(new_grid) == 9
+    torch.testing.assert_close(new_grid[[0, 2, 6, 8]], old_grid)  # the corners stay
+
+    shutil.rmtree(tmp_path / "run")  # a run that goes on needs its own folder alone
+    assert run("--resume", quick=[], output=tmp_path / "second")[0] == 0
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--weights", "nothing.pt"], "there is no file nothing.pt"),
+    (["--weights", "nothing.pt", "--model", "B/16"], "--weights brings the model's sizes: leave out --model"),
+    (["--weights", "nothing.pt", "--hidden-size", "8"], "leave out --hidden-size")])
+def test_weights_that_cannot_be_taken(run, options, words):
+    status, _, err = run(*options, quick=["--device", "cpu"])
+    assert status == 2 and err.startswith("error: ") and err.count("\n") == 1 and words in err
+
+
 def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(data_setup, "train_transform", lambda size, min_scale, flip, trivial_augment: seen.update(
