@@ -59,7 +59,7 @@ OPTIONS = {
          "images, else 0"),
     ],
     "training": [
-        ("epochs", int, None, "default: as many as show 31,000 images, or 55,000 of a set below 1,000, but 5 at "
+        ("epochs", int, None, "default: as many as show 31,000 images, or 45,000 of a set below 1,000, but 5 at "
          "least"),
         ("batch-size", int, 64, "images in a step"),
         ("lr", float, None, "highest learning rate; default: 2e-3, with --weights 5e-4"),
@@ -130,7 +130,7 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
     if settings["repeats"] is None:
         settings["repeats"] = math.ceil(1000 / len(data.train))
     if settings["epochs"] is None:
-        settings["epochs"] = max(5, round((55_000 if few else 31_000) / len(data.train) / settings["repeats"]))
+        settings["epochs"] = max(5, round((45_000 if few else 31_000) / len(data.train) / settings["repeats"]))
     for name, (for_few, for_many) in BY_SIZE.items():
         if settings[name] is None:
             settings[name] = for_few if few else for_many
