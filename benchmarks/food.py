@@ -8,8 +8,8 @@ python -m benchmarks.food --data photos --pretraining food101_64 --run runs/pret
   is where it holds a finished run), then `finetune.fine_tune` with each seed;
 - published weights, with --published VARIANT SOURCE IMAGE_SIZE: fine-tuned in the same way.
 
-The learning rate of fine-tuning is the one of Table 4 and its neighbours that is best on held-out fifths of the training
-set; the test set is used once for each seed.
+The learning rate of fine-tuning is the one of Table 4 and its neighbours that is best on held-out fifths of the
+training set; the test set is used once for each seed.
 """
 import argparse
 import contextlib
@@ -43,7 +43,9 @@ def pretrain(data: str, epochs: int, run: Path, device: str) -> tuple[ViT, dict]
     return utils.load_model(run)[0], results | {"settings": json.loads((run / "settings.json").read_text())}
 
 
-def fine_tune(pretrained: ViT, train_part, test_part, num_classes: int, lr: float, epochs: int, seed: int, device) -> dict:
+def fine_tune(
+    pretrained: ViT, train_part, test_part, num_classes: int, lr: float, epochs: int, seed: int, device,
+) -> dict:
     """One run; accuracy on test_part, the number of right answers, and seconds."""
     size = pretrained.settings["image_size"]
     options = dict(batch_size=32, num_workers=0 if size <= 64 else min(os.cpu_count(), 8))

@@ -126,8 +126,8 @@ def results_text() -> str:
 
 {main_job_text("photos")} The recipe was chosen on other \
 classes of Food-101 (`python -m benchmarks.recipe_search` tries one on such classes): the model's shape, the learning \
-rate, TrivialAugment, the weight decay, and that a test image is seen in several crops. Once it was changed after a look \
-at the photos: an early run's test loss rose towards its end, so its epochs were cut and its augmentation was \
+rate, TrivialAugment, the weight decay, and that a test image is seen in several crops. Once it was changed after a \
+look at the photos: an early run's test loss rose towards its end, so its epochs were cut and its augmentation was \
 strengthened. So these figures are not wholly blind.
 
 **Drawn food**, the default without a network:

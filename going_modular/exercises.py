@@ -50,6 +50,7 @@ ANSWERS = {
     "parameters_b16": (86_567_656, "count_parameters of ViT-B/16 with 1000 classes, or the formula of this notebook"),
     "momentum_09": (10.0, "v no longer changes once v = 0.9 v + g"),
     "loss_zero_head_1000": (6.908, "all classes are equally likely: the loss is -ln of one in a thousand"),
+    "steps_to_halve": (769.8, "each step multiplies the weight by 1 - lr * decay: how many of these factors make 0.5?"),
     "always_c_by_batches": (0.453125, "there are batches of 32, 32, 32 and 4 images: which share of each is C?"),
 }
 
@@ -129,6 +130,23 @@ FUNCTIONS = {
         lambda: [(torch.tensor(matrix),) for matrix in (
             [[8, 2], [1, 9]], [[5, 1, 0], [2, 3, 4], [0, 0, 7]], [[4, 0, 1], [0, 0, 0], [2, 0, 3]])],
         "2 TP / (2 TP + FP + FN): a row holds TP and FN, a column TP and FP; nothing at all gives 0"),
+    "warmup_linear": (
+        lambda step, warmup_steps, total_steps: min(
+            (step + 1) / warmup_steps, (total_steps - step) / (total_steps - warmup_steps)),
+        lambda: [(step, warmup_steps, total_steps) for warmup_steps, total_steps in ((4, 20), (10_000, 93_835))
+                 for step in (0, warmup_steps - 1, warmup_steps, (warmup_steps + total_steps) // 2, total_steps - 1)],
+        "the rise is that of warmup_cosine; from the step after it on, the share of the steps that are still to come"),
+    "smoothing_floor": (
+        lambda num_classes, share: -sum(y * math.log(y) if y else 0.0 for y in (
+            1 - share + share / num_classes, *[share / num_classes] * (num_classes - 1))),
+        lambda: [(20, 0.1), (100, 0.1), (3, 0.5), (2, 0.01), (1000, 0.1)],
+        "the entropy of the smoothed label: one class has 1 - share + share / K, each of the other K - 1 share / K"),
+    "mix_labels": (
+        lambda labels, share, num_classes: share * (hot := F.one_hot(labels, num_classes))
+        + (1 - share) * hot.roll(1, 0),
+        lambda: [(torch.randint(classes, (batch,)), share, classes) for batch, share, classes in (
+            (6, 0.3, 5), (4, 0.9, 7), (3, 0.5, 3))],
+        "F.one_hot makes a row of each label, torch.roll(x, 1, dims=0) brings to each row the one before it"),
     "sine_cosine_2d": (
         lambda rows, columns, width: torch.cat([
             sinusoidal_positions(rows, width // 2).repeat_interleave(columns, 0),

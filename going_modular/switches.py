@@ -44,7 +44,8 @@ def first_classes(data: ImageData, count: int) -> ImageData:
 
 
 def use_l2(optimizer: torch.optim.Optimizer) -> None:
-    """Turn AdamW into Adam with L2: what decays the weights is no longer taken from them, but added to the gradients."""
+    """Turn AdamW into Adam with L2: what decays the weights is no longer taken from them, but added to the
+    gradients."""
     decays = [group["weight_decay"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["weight_decay"] = 0.0
@@ -77,7 +78,8 @@ def build(
     kept, held_out = data_setup.split(data.train, 0.1, seed=recipe.seed)
     loaders = [
         data_setup.make_loader(kept, view, batch_size, shuffle=True, seed=recipe.seed, num_workers=num_workers),
-        *(data_setup.make_loader(images, plain, batch_size, num_workers=num_workers) for images in (held_out, data.test))]
+        *(data_setup.make_loader(images, plain, batch_size, num_workers=num_workers)
+          for images in (held_out, data.test))]
     description = {"class_names": data.class_names, "architecture": model.settings, "settings": {"without": part}}
     trainer = Trainer(model, *loaders, recipe, device, output, description)
 

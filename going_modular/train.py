@@ -33,8 +33,8 @@ OPTIONS = {
         ("trivial-augment", float, None, "share of the training images that TrivialAugment changes; default: 0.5 for a "
          "set below 1,000 images, else 0"),
         ("test-crops", int, None, "central crops of a test image, from the whole to 0.65 of its side, each with its "
-         "mirror image: their probabilities are averaged; default: 3 for a set below 1,000 images, else 1, the image as "
-         "it is"),
+         "mirror image: their probabilities are averaged; default: 3 for a set below 1,000 images, else 1, the image "
+         "as it is"),
         ("repeats", int, None, "times that an epoch shows each training image, each time another crop; default: until "
          "1,000 images were shown"),
         ("num-workers", int, None, "processes that prepare images; default: none for images of up to 64 px, which are "
@@ -291,7 +291,8 @@ def train(settings: dict) -> None:
           f"{count_macs(model) / 1e6:,.0f} million multiply-adds for {settings['image_size']} px", flush=True)
 
     output = settings["output"] or Path("runs") / "-".join(
-        [Path(data.name).name, Path(settings["model"] or settings["weights"]).name.replace("/", ""), time.strftime("%Y%m%d-%H%M%S")])
+        [Path(data.name).name, (settings["model"] or Path(settings["weights"]).name).replace("/", ""),
+         time.strftime("%Y%m%d-%H%M%S")])
     with locked(output):
         if not settings["resume"]:
             if [file for file in output.iterdir() if file.name != ".lock"]:

@@ -19,7 +19,8 @@ def randomized(model):
     return model
 
 
-@pytest.mark.parametrize("head", [{"num_classes": 7}, {"num_classes": 3}, {"num_classes": 7, "representation_size": 10}])
+@pytest.mark.parametrize(
+    "head", [{"num_classes": 7}, {"num_classes": 3}, {"num_classes": 7, "representation_size": 10}])
 @pytest.mark.parametrize("pool", ["token", "mean"])
 def test_new_head_keeps_all_below_it(head, pool):
     old = randomized(ViT(**SIZES, **head, pool=pool, gelu="tanh"))
