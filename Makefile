@@ -1,8 +1,8 @@
-# `make train` does the main job, `make test` checks everything; both first set up a virtual environment in .venv.
+# `make train` does the main job, `make test` checks everything, `make soak` for longer; all first set up a virtual environment in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test setup clean
+.PHONY: train test soak setup clean
 
 train: setup
 	$(BIN)/python -m going_modular.train
@@ -11,6 +11,9 @@ test: .venv/libraries
 	$(BIN)/ruff check .
 	VIT_OFFLINE=1 $(BIN)/python -m pytest
 	VIT_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env notebooks
+
+soak: .venv/libraries
+	KILLS=200 $(BIN)/python -m pytest tests/test_kill.py
 
 setup: .venv/ready
 

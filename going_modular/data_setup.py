@@ -585,24 +585,27 @@ class EpochSampler(Sampler):
     """The indices of an epoch, which goes over the data set `repeats` times, each time in a fresh order that follows
     from the seed and the number of that pass alone; yields (pass, index).
 
-    Iterating counts the epoch up; set_epoch(n) makes the next one epoch n, as a resumed run needs.
+    Iterating counts the epoch up; set_epoch(n, skip) makes the next one epoch n without its first so many indices, as
+    a resumed run needs.
     """
 
     def __init__(self, size: int, seed: int, repeats: int = 1):
-        self.size, self.seed, self.repeats, self.epoch = size, seed, repeats, 0
+        self.size, self.seed, self.repeats, self.epoch, self.skip = size, seed, repeats, 0, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
         return self.size * self.repeats
 
     def __iter__(self):
-        epoch, self.epoch = self.epoch, self.epoch + 1
+        epoch, skip = self.epoch, self.skip
+        self.set_epoch(epoch + 1)
         for number in range(epoch * self.repeats, (epoch + 1) * self.repeats):
             generator = torch.Generator().manual_seed(_mix(self.seed, number))
-            for index in torch.randperm(self.size, generator=generator).tolist():
+            for index in torch.randperm(self.size, generator=generator).tolist()[skip:]:
                 yield number, index
+            skip = max(0, skip - self.size)
 
 
 class Transformed(Dataset):

@@ -4,7 +4,9 @@ import json
 import math
 import os
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ import torch.nn.functional as F
 
 from going_modular import data_setup, finetune, plots, weights
 from going_modular.predictions import predict_all, with_views
-from going_modular.trainer import Recipe, Trainer, TrainingError
+from going_modular.trainer import Recipe, Stopped, Trainer, TrainingError
 from going_modular.utils import CheckpointError, load_model, pick_device, write_atomically
 from going_modular.vit import VARIANTS, ViT, count_macs, count_parameters
 
@@ -156,7 +158,7 @@ def trained_model(settings: dict) -> ViT | None:
     """The model whose weights a run starts from: that of --weights, or, for a run that goes on, its own; else None."""
     if settings["weights"] is None:
         return None
-    if settings["resume"]:
+    if settings["resume"] and (settings["output"] / "last.pt").exists():
         return load_model(settings["output"])[0]
     for name in ("model", "patch_size", *VARIANT_SIZES):
         if settings[name] is not None:
@@ -187,6 +189,8 @@ def locked(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ValueError(f"another training is writing to {folder}: wait for it, or use another --output") from None
+        for unfinished in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            unfinished.unlink()
         yield
 
 
@@ -215,6 +219,23 @@ def settings_of(options: dict) -> dict:
 def of_the_run(settings: dict) -> dict:
     """What a run that goes on must keep."""
     return {name: value for name, value in settings.items() if name not in OF_THE_CALL}
+
+
+@contextmanager
+def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
+    """At Ctrl-C or SIGTERM, let the trainer save after its next step and stop; a second Ctrl-C stops at once."""
+    def stop(number: int, _) -> None:
+        trainer.stop_soon()
+        signal.signal(number, before[number])
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:
@@ -299,14 +320,16 @@ def train(settings: dict) -> None:
                 raise ValueError(f"{output} is not empty: go on with its run by --resume, or use another --output")
             write_json(output / "settings.json", of_the_run(settings))
         trainer = build_trainer(model, data, settings, recipe, device, output)
-        if settings["resume"]:
+        if (output / "last.pt").exists():  # else the run ended before it had saved anything, and begins anew
             trainer.resume()
         try:
-            trainer.fit()
-        except (KeyboardInterrupt, TrainingError) as stop:
+            with stopping_on_signals(trainer):
+                trainer.fit()
+        except (KeyboardInterrupt, Stopped, TrainingError) as stop:
             done, kept = len(trainer.history), "no epoch was finished, so nothing is saved"
-            if done:
-                kept = (f"{output / 'last.pt'} holds epoch {done}; go on with: "
+            steps = f" and {trainer.steps} steps of the next" if isinstance(stop, Stopped) and trainer.steps else ""
+            if done or steps:
+                kept = (f"{output / 'last.pt'} holds epoch {done}{steps}; go on with: "
                         f"python -m going_modular.train --output {shlex.quote(str(output))} --resume")
             raise type(stop)(f"{str(stop) or 'stopped'}; {kept}") from None
         print(table(report(trainer, data, output), output))
@@ -357,7 +380,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder without permission
         print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Stopped) as stop:
         print(f"error: {str(stop) or 'stopped before the training began'}", file=sys.stderr)
         return 130
     return 0

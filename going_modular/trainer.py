@@ -25,6 +25,10 @@ from going_modular.utils import CheckpointError, read_checkpoint, set_seeds, wri
 COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "seconds", "val_loss", "val_acc"]
 
 
+class Stopped(RuntimeError):
+    """A run that was asked to stop, and has saved where it stands."""
+
+
 class TrainingError(RuntimeError):
     """A run that can't go on, or can't start. The message is one line: what happened and the way out."""
 
@@ -86,15 +90,21 @@ class Autocast(nn.Module):
 
 
 class WatchedLoss:
-    """A loss function that shows its running mean on the progress bar, and stops the run when it is not finite."""
+    """A loss function that shows its running mean on the progress bar, and stops the run when it is not finite.
+
+    loss and correct are sums over the `images` of this epoch.
+    """
 
     def __init__(self, loss_fn: Callable, optimizer: torch.optim.Optimizer):
         self.loss_fn, self.optimizer, self.bar = loss_fn, optimizer, None
         self.start()
 
-    def start(self) -> None:
-        """Forget what was counted: an epoch begins."""
-        self.loss, self.correct, self.images = 0.0, 0, 0
+    def start(self, loss: float = 0.0, correct: int = 0, images: int = 0) -> None:
+        """Begin to count, from nothing or from what an interrupted epoch had counted."""
+        self.loss, self.correct, self.images = loss, correct, images
+
+    def sums(self) -> dict:
+        return {"loss": self.loss, "correct": self.correct, "images": self.images}
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         loss = self.loss_fn(logits, labels)
@@ -113,13 +123,24 @@ class WatchedLoss:
         return loss
 
 
+def random_state() -> dict:
+    """Where PyTorch's random numbers stand, on the CPU and on each GPU."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_random_state(state: dict) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
 class Trainer:
     """One run: trains `model` by `recipe` and keeps it in the folder `output`.
 
     The folder gets history.csv (COLUMNS; a row an epoch), last.pt after each epoch, and best.pt, the epoch with the
     highest accuracy on `val_loader`, a part held out of the training set. After a stop, `resume` and `fit` go on
     from last.pt and give the weights of the uninterrupted run: the random numbers of an epoch follow from seed and
-    epoch alone.
+    epoch alone. `stop_soon`, which a signal handler may call, saves after the next step and raises Stopped.
 
     description: plain values that go into the checkpoints: class_names, architecture, settings (utils.load_model).
     """
@@ -132,6 +153,9 @@ class Trainer:
         self.loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
         self.recipe, self.device, self.output, self.description = recipe, device, Path(output), description
         self.history: list[dict] = []
+        self.steps = 0  # done in the epoch that has begun
+        self.stopping = False
+        self.begun = None  # what a resumed run takes up in the middle of an epoch
 
         self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr,
                                            betas=(0.9, recipe.beta2), fused=device.type in ("cpu", "cuda"))
@@ -159,30 +183,39 @@ class Trainer:
     def fit(self) -> list[dict]:
         """Train the epochs that are left. Returns the history: a dict with COLUMNS for each epoch.
 
-        Raises TrainingError where the loss is no longer finite or a file can't be written; last.pt stays.
+        Raises Stopped after stop_soon, and TrainingError where the loss is no longer finite or a file can't be written;
+        last.pt stays.
         """
         done, epochs, images = len(self.history), self.recipe.epochs, len(self.loaders["train"].sampler)
-        start = time.perf_counter()
-        with tqdm(total=epochs * images, initial=done * images, unit=" images", disable=None) as self.loss_fn.bar:
+        shown = done * images + (self.begun["sums"]["images"] if self.begun else 0)
+        self.start = time.perf_counter() - (self.begun["seconds"] if self.begun else 0)
+        with tqdm(total=epochs * images, initial=shown, unit=" images", disable=None) as self.loss_fn.bar:
             for epoch in range(done, epochs):
                 self.loss_fn.bar.set_description(f"epoch {epoch + 1}/{epochs}")
                 row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
                 row["test_loss"], row["test_acc"] = self.evaluate("test")
                 row["val_loss"], row["val_acc"] = self.evaluate("val")
-                row["seconds"], start = time.perf_counter() - start, time.perf_counter()
+                row["seconds"], self.start = time.perf_counter() - self.start, time.perf_counter()
                 self.history.append(row)
+                self.steps = 0
                 self._save()
                 tqdm.write(f"epoch {epoch + 1:>3}/{epochs}   train: loss {row['train_loss']:.3f}, accuracy "
                            f"{row['train_acc']:.3f}   test: loss {row['test_loss']:.3f}, accuracy "
                            f"{row['test_acc']:.3f}   {row['seconds']:.1f} s")
+                if self.stopping and epoch + 1 < epochs:
+                    raise Stopped
         return self.history
+
+    def stop_soon(self, *_) -> None:
+        """Save after the step that is under way, and raise Stopped from `fit`. It can serve as a signal handler."""
+        self.stopping = True
 
     def evaluate(self, part: str) -> tuple[float, float]:
         """(mean loss, accuracy) of the model that is kept on "val" or "test"; the loss is without label smoothing."""
         return engine.test_step(self.evaluated, self.loaders[part], F.cross_entropy, self.device)
 
     def resume(self) -> None:
-        """Take up the run that `output` holds, after its last whole epoch.
+        """Take up the run that `output` holds, after the last step that was saved.
 
         Raises CheckpointError where there is none, or it holds another model or another recipe.
         """
@@ -202,18 +235,24 @@ class Trainer:
             self.average.module.load_state_dict(checkpoint["model"])
             self.average.n_averaged.fill_(training["averaged"])
         self.history = checkpoint["history"]
+        self.begun = training["begun"]
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
+        begun, self.begun = self.begun, None
+        self.steps = begun["steps"] if begun else 0
         set_seeds((self.recipe.seed + epoch * 1_000_003) % 2**32)  # dropout, stochastic depth and mixup of this epoch
         if hasattr(self.loaders["train"].sampler, "set_epoch"):
-            self.loaders["train"].sampler.set_epoch(epoch)
-        batches = self.loaders["train"]
+            self.loaders["train"].sampler.set_epoch(epoch, skip=begun["sums"]["images"] if begun else 0)
+        batches = iter(self.loaders["train"])
         if self.mixup:
             batches = (self.mixup(images, labels) for images, labels in batches)
-        lr = self.optimizer.param_groups[0]["lr"]
-        self.loss_fn.start()
-        loss, accuracy = engine.train_step(self.trained, batches, self.loss_fn, self.optimizer, self.device)
-        return {"train_loss": loss, "train_acc": accuracy, "lr": lr}
+        self.lr = begun["lr"] if begun else self.optimizer.param_groups[0]["lr"]
+        self.loss_fn.start(**(begun["sums"] if begun else {}))
+        if begun:
+            set_random_state(begun["random"])
+        engine.train_step(self.trained, batches, self.loss_fn, self.optimizer, self.device)
+        seen = self.loss_fn  # which knows the whole epoch, even where the steps before a stop were made elsewhere
+        return {"train_loss": seen.loss / seen.images, "train_acc": seen.correct / seen.images, "lr": self.lr}
 
     def _before_step(self) -> None:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
@@ -224,19 +263,30 @@ class Trainer:
         self.scheduler.step()
         if self.average:
             self.average.update_parameters(self.model)
+        self.steps += 1
+        if self.stopping and self.steps < len(self.loaders["train"]):  # else the epoch is done, and will be saved
+            self._save()
+            raise Stopped
 
     def _save(self) -> None:
-        """Write history.csv and last.pt, and best.pt where this epoch is the best on the held-out part."""
+        """Write last.pt, and after a whole epoch history.csv too, and best.pt where it is the best on the held-out
+        part."""
         checkpoint = {
             **self.description, "model": self.final_model.state_dict(), "epoch": len(self.history),
             "recipe": asdict(self.recipe), "history": self.history,
         }
         training = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                     "scheduler": self.scheduler.state_dict(),
-                    "averaged": self.average.n_averaged.item() if self.average else 0}
+                    "averaged": self.average.n_averaged.item() if self.average else 0, "begun": None}
+        if self.steps:
+            training["begun"] = {
+                "steps": self.steps, "lr": self.lr, "random": random_state(), "sums": self.loss_fn.sums(),
+                "seconds": time.perf_counter() - self.start}
         path = self.output / "last.pt"
         try:
             write_atomically(path, lambda file: torch.save({**checkpoint, "training": training}, file))
+            if self.steps:
+                return
             write_atomically(self.output / "history.csv", self._write_history)
             if self.history[-1]["val_acc"] >= max(row["val_acc"] for row in self.history):
                 path = self.output / "best.pt"

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -278,7 +279,8 @@ def test_a_full_disk_is_told(run, monkeypatch):
     assert err.count("\n") == 1
 
 
-def test_ctrl_c_on_the_real_process(colours, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_real_process_which_saves_first(colours, tmp_path, number):
     output = tmp_path / "run"
     command = [sys.executable, "-m", "going_modular.train", "--data", colours, "--output", output, "--epochs", "2000"]
     process = subprocess.Popen(
@@ -288,10 +290,10 @@ def test_ctrl_c_on_the_real_process(colours, tmp_path):
         deadline = time.monotonic() + 60
         while not (output / "best.pt").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130 and "Traceback" not in err
-    assert f"{output / 'last.pt'} holds epoch" in err and "--resume" in err
+    assert re.search(r"last\.pt holds epoch \d+( and \d steps of the next)?; go on with: .* --resume", err)
     assert load_model(output)[1].epoch >= 1

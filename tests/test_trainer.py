@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from going_modular import data_setup, engine
-from going_modular.trainer import COLUMNS, Recipe, Trainer, TrainingError, parameter_groups, warmup_cosine
+from going_modular.trainer import COLUMNS, Recipe, Stopped, Trainer, TrainingError, parameter_groups, warmup_cosine
 from going_modular.utils import CheckpointError, load_model, read_checkpoint
 from going_modular.vit import ViT
 
@@ -94,6 +94,36 @@ def test_resume_gives_the_weights_of_the_uninterrupted_run(make, monkeypatch):
     for name, tensor in whole.final_model.state_dict().items():
         assert torch.equal(tensor, again.final_model.state_dict()[name]), name
     assert [row["train_loss"] for row in again.history] == [row["train_loss"] for row in whole.history]
+
+
+@pytest.mark.parametrize("extra", [{"mixup": 0.0, "ema": 0.0}, {}], ids=["plain", "mixup and average"])
+@pytest.mark.parametrize("stop_after", [1, 3, 6, 11])  # takes effect a step later; an epoch has 4 steps
+def test_a_stop_at_any_step_changes_nothing(make, stop_after, extra):
+    whole = make("whole", **extra)
+    whole.fit()
+    broken = make("broken", **extra)
+    broken.optimizer.register_step_post_hook(count_down(stop_after, broken.stop_soon))
+    with pytest.raises(Stopped):
+        broken.fit()
+    again = make("broken", **extra)
+    again.resume()
+    again.fit()
+    for name, tensor in whole.final_model.state_dict().items():
+        assert torch.equal(tensor, again.final_model.state_dict()[name]), name
+    for ours, theirs in zip(again.history, whole.history, strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+def count_down(steps, then):
+    """A hook that calls `then` at the step before the stop is to take effect."""
+    calls = []
+
+    def hook(*_):
+        calls.append(1)
+        if len(calls) == steps:
+            then()
+
+    return hook
 
 
 def test_resume_refuses_another_recipe_or_model(make):
