@@ -14,9 +14,9 @@ from going_modular.train import main
 from going_modular.utils import load_model, load_tensors
 
 KILLS = int(os.environ.get("KILLS", 3))
-OPTIONS = ["--epochs", str(40 + 10 * KILLS), "--image-size", "16", "--patch-size", "8", "--layers", "2", "--repeats", "1",
-           "--hidden-size", "24", "--heads", "2", "--mlp-size", "48", "--batch-size", "8", "--ema", "0.9", "--device",
-           "cpu"]
+OPTIONS = ["--epochs", str(40 + 10 * KILLS), "--image-size", "16", "--patch-size", "8", "--layers", "2",
+           "--hidden-size", "24", "--heads", "2", "--mlp-size", "48", "--repeats", "1", "--batch-size", "8",
+           "--ema", "0.9", "--device", "cpu"]
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(colours, tmp_path):
