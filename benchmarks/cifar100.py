@@ -37,7 +37,7 @@ GPU = dict(
 )
 CPU = dict(
     classes=20, minutes=8.0, batch_size=128,
-    model=dict(patch_size=4, num_layers=6, hidden_size=96, mlp_size=384, num_heads=3, pool="mean", drop_path=0.0),
+    model=dict(patch_size=4, num_layers=6, hidden_size=64, mlp_size=256, num_heads=4, pool="mean", drop_path=0.0),
     recipe=dict(lr=2e-3, weight_decay=0.1, beta2=0.98, warmup=0.1), strength=0.5, mix=0.3,
 )
 

@@ -17,7 +17,7 @@ from benchmarks.common import RESULTS, machine, write_log
 from benchmarks.main_job import summary, tell, train_cnn, train_vit
 from going_modular import data_setup, train
 
-RECIPE = "--model Mini/7".split()
+RECIPE = "--model Mini".split()
 
 
 def mean_f1(confusion_matrix: list[list[int]]) -> float:

@@ -97,6 +97,8 @@ BUILDS = {  # notebook: what it builds, the part of the paper
     "05_mlp_block": ("GELU, two layers, dropout", "Eq. 3, B.1"),
     "06_transformer_encoder": ("the block, residuals, the stack", "Eq. 2-3"),
     "07_vit_base": ("heads, the full ViT, Table 1 to the unit, torchvision's logits", "Eq. 4, Table 1, 6"),
+    "08_train_on_mnist": ("the training loop, honest metrics, beside a CNN", ""),
+    "13_train_on_food": ("your own project: from scratch, from pre-training, your photo", "B.1.1, Fig. 6"),
 }
 
 
@@ -106,7 +108,7 @@ def series_text() -> str:
     lines = ["| notebook | builds | the paper | seconds | |", "|---|---|---|---|---|"]
     for name, (builds, part) in BUILDS.items():
         badge = f"[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}/{name}.ipynb)"
-        seconds = f"{values['seconds'][name]:.0f}"
+        seconds = f"{values['seconds'][name]:.0f}" if name in values["seconds"] else ""  # empty: not measured yet
         lines.append(f"| [{name}](notebooks/{name}.ipynb) | {builds} | {part} | {seconds} | {badge} |")
     return "\n".join(lines) + (
         f"\n\nSeconds on {values['machine']['cores']} CPU cores without a network, {values['date']}: "

@@ -1,11 +1,14 @@
 """finetune: a new head on old weights, another normalisation, and the paper's way of fine-tuning."""
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from going_modular import data_setup, finetune
+from going_modular import data_setup, drawn, finetune, utils
+from going_modular.predictions import predict_all
 from going_modular.vit import ViT
 
 SIZES = {"image_size": 16, "patch_size": 8, "num_layers": 2, "hidden_size": 24, "mlp_size": 48, "num_heads": 2}
@@ -90,3 +93,14 @@ def test_it_learns(colours):
     model = finetune.new_head(ViT(**SIZES, num_classes=7), num_classes=3)
     results = finetune.fine_tune(model, training, testing, epochs=8, lr=0.1, device="cpu")
     assert results["test_acc"][-1] == 1
+
+
+def test_the_model_that_the_package_brings_knows_seven_dishes_and_none_of_the_three():
+    model, info = utils.load_model(Path(finetune.__file__).parent / "seven_dishes.pt")
+    assert info.class_names == [d for d in drawn.SETS["drawn10"].classes if d not in drawn.SETS["drawn"].classes]
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    rng = np.random.default_rng(9)
+    batches = [(torch.stack([info.transform(drawn.draw_food(dish, rng)) for _ in range(8)]), torch.full((8,), label))
+               for label, dish in enumerate(info.class_names)]
+    probabilities, labels = predict_all(model, batches)
+    assert (probabilities.argmax(dim=1) == labels).float().mean() > 0.8

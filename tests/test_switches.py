@@ -1,0 +1,107 @@
+"""The recipe with one part switched off: each switch changes what it should and nothing else."""
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from going_modular import data_setup, switches
+from going_modular.trainer import Recipe
+
+ARCHITECTURE = dict(image_size=16, patch_size=8, num_layers=2, hidden_size=24, mlp_size=48, num_heads=2, drop_path=0.2)
+
+
+@pytest.fixture
+def build(colours, tmp_path):
+    def build(part, **changes):
+        data = data_setup.load(colours)
+        recipe = Recipe(**{"epochs": 5, "warmup": 0.2, "mixup": 0.2, **changes})
+        return switches.build(part, data, ARCHITECTURE, recipe, torch.device("cpu"), tmp_path, batch_size=8)
+
+    return build
+
+
+def rates(trainer, steps):
+    seen = []
+    for _ in range(steps):
+        seen.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.optimizer.step()
+    return seen
+
+
+@pytest.mark.parametrize("part", switches.SWITCHES)
+def test_trains_without_any_part(build, part):
+    trainer = build(part, epochs=1)
+    (row,) = trainer.fit()
+    assert math.isfinite(row["train_loss"])
+
+
+def test_the_recipe_loses_one_field():
+    assert set(switches.SWITCHES["mixup"]) == {"mixup"} and switches.SWITCHES["nothing"] == {}
+    whole = Recipe(epochs=1)
+    for changes in switches.SWITCHES.values():
+        assert len(changes) <= 1 and all(getattr(whole, name) != value or name == "mixup"
+                                         for name, value in changes.items())
+
+
+def test_schedule(build):
+    steps = 5 * len(build("nothing").loaders["train"])
+    for part, first, last in (("nothing", 1, 0), ("cosine", 1, 2e-3), ("warm-up", 2e-3, 0)):
+        trainer = build(part)
+        for parameter in trainer.model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        seen = rates(trainer, steps)
+        rising = round(0.2 * steps)
+        assert max(seen) == pytest.approx(2e-3)
+        assert seen[0] == pytest.approx(2e-3 / rising if first == 1 else first)
+        assert seen[-1] == pytest.approx(last, abs=1e-4)
+
+
+def test_stochastic_depth_and_augmentation(build):
+    assert build("nothing").model.blocks[-1].drop_path.rate == 0.2
+    assert build("stochastic depth").model.blocks[-1].drop_path.rate == 0
+    for part, same in (("augmentation", True), ("nothing", False)):
+        images = build(part).loaders["train"].dataset
+        assert torch.equal(images[0, 1][0], images[1, 1][0]) == same  # the same image in two passes
+
+
+def test_l2_is_pytorchs_adam():
+    torch.manual_seed(0)
+    ours, theirs = (nn.Linear(4, 3) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    adamw = torch.optim.AdamW([{"params": [ours.weight], "weight_decay": 0.3}, {"params": [ours.bias]}],
+                              lr=0.01, weight_decay=0.1)
+    adam = torch.optim.Adam([{"params": [theirs.weight], "weight_decay": 0.3}, {"params": [theirs.bias]}],
+                            lr=0.01, weight_decay=0.1)
+    switches.use_l2(adamw)
+    for _ in range(10):
+        x = torch.randn(5, 4)
+        for layer, optimizer in ((ours, adamw), (theirs, adam)):
+            optimizer.zero_grad()
+            layer(x).square().mean().backward()
+            optimizer.step()
+    assert torch.allclose(ours.weight, theirs.weight, atol=1e-7) and torch.allclose(ours.bias, theirs.bias, atol=1e-7)
+
+
+def test_first_classes(colours):
+    data = data_setup.load(colours)
+    two = switches.first_classes(data, 2)
+    assert two.class_names == data.class_names[:2] and set(data_setup.labels(two.train)) == {0, 1}
+    assert len(two.test) == 8 and two.flip == data.flip
+
+
+def test_unknown_part(build):
+    with pytest.raises(KeyError):
+        build("luck")
+
+
+def test_the_cached_prices_are_those_of_the_logs():
+    results = Path(__file__).parent.parent / "benchmarks" / "results"
+    for name, cached in switches.prices().items():
+        log = json.loads((results / f"recipe_prices_{name}.json").read_text())
+        assert {key: log[key] for key in cached if key != "without"} | {"without": log["without"]} == cached
+        seeds = len(cached["seeds"])
+        assert set(cached["without"]) == set(switches.SWITCHES)
+        assert all(len(values) == seeds for row in cached["without"].values() for values in row.values())
