@@ -16,7 +16,7 @@ import urllib.request
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -487,18 +487,51 @@ def _open_torchvision(name: str, root: Path):
 # Transforms: PIL image -> float tensor [3, image_size, image_size] in [-1, 1] (mean = std = 0.5, as the paper's code)
 
 
-class RandomView:
-    """A random crop, mirrored half of the time, its colours shifted: PIL image -> tensor [3, image_size, image_size].
+class View:
+    """Images -> tensors [batch, 3, image_size, image_size] in [-1, 1], in two halves: `cut` does for each image what
+    depends on its size, `finish` the rest for a whole batch at once. Called with one image it returns
+    [3, image_size, image_size]."""
 
-    The same as torchvision's RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage, ToDtype and Normalize in a
-    row, with less work: one resize cuts and scales, one matrix product changes colours and normalises.
-    Random numbers come from torch's default generator.
-    """
+    def cut(self, image: Image.Image) -> tuple[np.ndarray, tuple[float, float, float]]:
+        """Pixels [image_size, image_size, 3], and the factors of brightness, contrast and saturation."""
+        raise NotImplementedError
 
-    def __init__(self, image_size: int, min_scale: float, flip: bool, color_jitter: float):
-        self.image_size, self.min_scale, self.flip, self.color_jitter = image_size, min_scale, flip, color_jitter
+    def finish(self, views: Sequence[tuple]) -> torch.Tensor:
+        """What `cut` gave for each image of a batch -> [batch, 3, image_size, image_size]."""
+        images, factors = zip(*views, strict=True)
+        return recolor(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(factors))
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
+        return self.finish([self.cut(image)])[0]
+
+
+def recolor(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Pixels [batch, 3, height, width] in [0, 255] -> [-1, 1], with the factors [batch, 3] of each image: its colours
+    times brightness, then spread by contrast about the mean grey of the image, then by saturation about the grey of
+    each pixel; 1 changes nothing."""
+    images = images.float()
+    brightness, contrast, saturation = (factor[:, None, None, None] for factor in factors.T)
+    grey = (images * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    gain = brightness * contrast / 127.5
+    offset = brightness * (1 - contrast) / 127.5 * grey.mean((2, 3), keepdim=True) - 1
+    return (images * (gain * saturation)).add_(grey * (gain * (1 - saturation)) + offset).clamp_(-1, 1)
+
+
+class RandomView(View):
+    """A random crop, mirrored half of the time, its colours shifted.
+
+    The same as torchvision's RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage, ToDtype and Normalize in a
+    row, with less work: one resize cuts and scales, and colours change for a batch at once.
+    Random numbers come from torch's default generator. first: a change of the PIL image that comes before.
+    """
+
+    def __init__(self, image_size: int, min_scale: float, flip: bool, color_jitter: float,
+                 first: Callable | None = None):
+        self.image_size, self.min_scale, self.flip, self.color_jitter = image_size, min_scale, flip, color_jitter
+        self.first = first
+
+    def cut(self, image: Image.Image) -> tuple[np.ndarray, tuple[float, float, float]]:
+        image = self.first(image) if self.first else image
         scale, shape, left, top, mirror, *jitter = torch.rand(8).tolist()
         area = image.width * image.height * (self.min_scale + (1 - self.min_scale) * scale)
         ratio = (3 / 4) ** (1 - 2 * shape)  # 3:4 to 4:3, even on a logarithmic scale
@@ -506,45 +539,40 @@ class RandomView:
         left, top = left * (image.width - width), top * (image.height - height)
         image = image.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR,
                              box=(left, top, left + width, top + height))
+        pixels = np.asarray(image)
         if self.flip and mirror < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return self.recolor(image, *(1 + self.color_jitter * (2 * share - 1) for share in jitter))
+            pixels = pixels[:, ::-1]
+        return pixels, tuple(1 + self.color_jitter * (2 * share - 1) for share in jitter)
 
-    @staticmethod
-    def recolor(image: Image.Image, brightness: float, contrast: float, saturation: float) -> torch.Tensor:
-        """A tensor [3, height, width] in [-1, 1]: colours times brightness, then spread by contrast about the mean grey
-        of the image, then by saturation about the grey of each pixel; 1 changes nothing."""
-        pixels = torch.from_numpy(np.array(image)).view(-1, 3).T.float()  # (3, pixels)
-        grey = torch.tensor([0.299, 0.587, 0.114])
-        mean = grey @ pixels.mean(1)
-        matrix = saturation * torch.eye(3) + (1 - saturation) * grey  # all rows of the second part are alike
-        pixels = (brightness * contrast / 127.5 * matrix) @ pixels + (brightness * (1 - contrast) / 127.5 * mean - 1)
-        return pixels.clamp_(-1, 1).view(3, image.height, image.width)
+
+class CentralView(View):
+    """The short side scaled to image_size, then the square in the middle: nothing is random, nothing stretched."""
+
+    def __init__(self, image_size: int):
+        self.size = (image_size, image_size)
+        self.square = v2.Compose([v2.Resize(image_size), v2.CenterCrop(image_size)])
+
+    def cut(self, image: Image.Image) -> tuple[np.ndarray, tuple[float, float, float]]:
+        return np.asarray(image if image.size == self.size else self.square(image)), (1.0, 1.0, 1.0)
 
 
 def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True, color_jitter: float = 0.2,
-                    erasing: float = 0.0, trivial_augment: float = 0.0) -> Callable:
+                    trivial_augment: float = 0.0) -> RandomView:
     """Augmentation for a small set of photos, so that no image is seen twice in the same way.
 
     min_scale: the crop covers this share of the image or more; smaller crops may miss the dish.
     flip: mirror half of the images; not for digits (ImageData.flip).
     color_jitter: brightness, contrast and saturation vary by up to this share; hue does not, as it tells dishes apart.
-    erasing: the share of images that lose a random rectangle, so that no single part decides.
     trivial_augment: the share of images that go through TrivialAugment first (one random change of colours or of
         geometry, of random strength; Mueller and Hutter, 2021).
     """
-    steps = [RandomView(image_size, min_scale, flip, color_jitter)]
-    if trivial_augment:
-        steps.insert(0, v2.RandomApply([v2.TrivialAugmentWide()], trivial_augment))
-    if erasing:
-        steps.append(v2.RandomErasing(erasing))
-    return v2.Compose(steps)
+    first = v2.RandomApply([v2.TrivialAugmentWide()], trivial_augment) if trivial_augment else None
+    return RandomView(image_size, min_scale, flip, color_jitter, first)
 
 
-def eval_transform(image_size: int) -> v2.Compose:
-    """The short side scaled to image_size, then the square in the middle: nothing is random, nothing stretched."""
-    return v2.Compose([v2.Resize(image_size), v2.CenterCrop(image_size), v2.ToImage(),
-                       v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
+def eval_transform(image_size: int) -> CentralView:
+    """The short side scaled to image_size, then the square in the middle, as a tensor in [-1, 1]."""
+    return CentralView(image_size)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -609,8 +637,10 @@ class EpochSampler(Sampler):
 
 
 class Transformed(Dataset):
-    """A data set seen through a transform. Under a key (pass, index) the transform's random numbers follow from
-    (seed, pass, index), so that they do not depend on workers or on what ran before."""
+    """A data set seen through a transform, a whole batch at a time. Under a key (pass, index) the transform's random
+    numbers follow from (seed, pass, index), so that they do not depend on workers or on what ran before.
+
+    Of a View, `cut` and `finish` are used; any other transform must give tensors of one shape."""
 
     def __init__(self, dataset: Dataset, transform: Callable, seed: int):
         self.dataset, self.transform, self.seed = dataset, transform, seed
@@ -618,16 +648,22 @@ class Transformed(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: int | tuple[int, int]):
-        if isinstance(key, int):
-            image, label = self.dataset[key]
-            return self.transform(image), label
-        image, label = self.dataset[key[1]]
-        state = torch.get_rng_state()
-        torch.default_generator.manual_seed(_mix(self.seed, *key))
-        image = self.transform(image)
+    def __getitems__(self, keys: Sequence[int] | Sequence[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        of_one = getattr(self.transform, "cut", self.transform)
+        of_batch = getattr(self.transform, "finish", torch.stack)
+        state, views, labels = torch.get_rng_state(), [], []
+        for key in keys:
+            if isinstance(key, tuple):
+                torch.default_generator.manual_seed(_mix(self.seed, *key))
+            image, label = self.dataset[key[1] if isinstance(key, tuple) else key]
+            views.append(of_one(image))
+            labels.append(label)
         torch.set_rng_state(state)
-        return image, label
+        return of_batch(views), torch.tensor(labels)
+
+
+def _as_it_is(batch: tuple) -> tuple:
+    return batch
 
 
 def _mix(*numbers: int) -> int:
@@ -643,7 +679,7 @@ def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle:
     workers: loader.sampler.set_epoch(n). No image is dropped, so the last batch may be smaller.
     repeats: how often an epoch shows each image, for a set so small that one pass is soon over.
     """
-    return DataLoader(Transformed(dataset, transform, seed), batch_size,
+    return DataLoader(Transformed(dataset, transform, seed), batch_size, collate_fn=_as_it_is,
                       sampler=EpochSampler(len(dataset), seed, repeats) if shuffle else None, num_workers=num_workers,
                       persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available())
 

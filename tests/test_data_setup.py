@@ -631,25 +631,21 @@ def test_eval_transform(photo):
     assert data_setup.eval_transform(32)(photo).shape == (3, 32, 32)
 
 
-def test_train_transform_without_randomness_is_the_eval_transform(photo):
-    square = photo.crop((0, 0, 64, 64))
-    view = data_setup.RandomView(64, min_scale=1.0, flip=False, color_jitter=0.0)
-    torch.testing.assert_close(view.recolor(square, 1, 1, 1), data_setup.eval_transform(64)(square), atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize("factors", [(0.7, 1, 1), (1, 0.6, 1), (1, 1, 0.4), (0.8, 0.7, 0.9)])
 def test_recolor_equals_torchvision(photo, factors):
     expected = v2.functional.to_dtype(v2.functional.to_image(photo), torch.float32, scale=True)
     for adjust, factor in zip((v2.functional.adjust_brightness, v2.functional.adjust_contrast,
                                v2.functional.adjust_saturation), factors, strict=True):
         expected = adjust(expected, factor)
-    ours = data_setup.RandomView.recolor(photo, *factors)
+    pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+    black, ours = data_setup.recolor(torch.stack([pixels * 0, pixels]), torch.tensor([(1, 1, 1), factors]))
+    assert (black == -1).all()
     torch.testing.assert_close(ours, expected * 2 - 1, atol=2e-3, rtol=0)  # torchvision's weights have three digits
 
 
 def test_train_transform(photo):
     torch.manual_seed(0)
-    transform = data_setup.train_transform(32, erasing=0.5)
+    transform = data_setup.train_transform(32)
     images = torch.stack([transform(photo) for _ in range(64)])
     assert images.shape == (64, 3, 32, 32) and images.abs().max() <= 1
     assert len(images.flatten(1).unique(dim=0)) == 64
@@ -736,12 +732,27 @@ def test_loader_follows_from_seed_and_epoch(food):
     for again in (epochs(loader()), epochs(loader(num_workers=1))):
         assert torch.equal(again[0][0], first[0]) and torch.equal(again[1][0], second[0])
     state = torch.get_rng_state()
-    loader().dataset[(0, 3)]
+    loader().dataset.__getitems__([(0, 3)])
     assert torch.equal(torch.get_rng_state(), state)
     resumed = loader()
     resumed.sampler.set_epoch(1)
     assert torch.equal(epochs(resumed, 1)[0][0], second[0])
     assert not torch.equal(epochs(loader(seed=1))[0][0], first[0])
+
+
+def test_batches_hold_what_the_transform_makes_of_each_image(food):
+    train, transform = data_setup.load(food).train, data_setup.train_transform(8, trivial_augment=0.5)
+    loader = data_setup.make_loader(train, transform, 5, shuffle=True, seed=3)
+    keys = list(loader.sampler)[:5]
+    loader.sampler.set_epoch(0)
+    images, targets = next(iter(loader))
+    for key, image, target in zip(keys, images, targets, strict=True):
+        torch.manual_seed(data_setup._mix(3, *key))
+        picture, label = train[key[1]]
+        assert target == label
+        torch.testing.assert_close(image, transform(picture))
+    grey = next(iter(data_setup.make_loader(train, lambda image: torch.full((2,), 7.0), 4)))[0]  # any callable serves
+    assert grey.shape == (4, 2) and (grey == 7).all()
 
 
 def test_loader_for_evaluation(food):
