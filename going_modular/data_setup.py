@@ -24,11 +24,11 @@ import numpy as np
 import requests
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from going_modular import drawn
+from going_modular import distributed, drawn
 
 NUM_WORKERS = os.cpu_count()
 PUBLIC_ADDRESS = "https://github.com/mrdbourke/pytorch-deep-learning/raw/main/data"
@@ -636,6 +636,45 @@ class EpochSampler(Sampler):
             skip = max(0, skip - self.size)
 
 
+class BatchShares(Sampler):
+    """The batches of an EpochSampler, dealt out: each of the processes (distributed.size) gets its share of every
+    batch, in `parts` one after the other. Together they make the same batches as one process with one part.
+
+    Where the last batch is too small for all, the hands left empty get an image that does not count.
+    Raises ValueError where a whole batch is.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, parts: int = 1):
+        self.sampler, self.batch_size, self.parts, self.hands = sampler, batch_size, parts, parts * distributed.size()
+        if batch_size < self.hands:
+            raise ValueError(f"a batch of {batch_size} images can't be shared by {self.hands} (processes times parts): "
+                             "take a larger one")
+
+    def set_epoch(self, epoch: int, batches: int = 0) -> None:
+        """Make the next epoch the one with this number, without its first so many batches."""
+        self.sampler.set_epoch(epoch, skip=batches * self.batch_size)
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size) * self.parts
+
+    def hand(self, part: int) -> int:
+        return distributed.rank() + part * distributed.size()
+
+    def __iter__(self):
+        for batch in BatchSampler(self.sampler, self.batch_size, drop_last=False):
+            for part in range(self.parts):
+                hand = self.hand(part)
+                yield batch[hand :: self.hands] or batch[:1]
+
+    def share(self, number: int) -> tuple[int, float]:
+        """(images that count in share `number` of an epoch, what the mean over them weighs in that of the batch); the
+        weights of a batch sum to the number of processes, over which gradients are averaged."""
+        batch, part = divmod(number, self.parts)
+        images = min(self.batch_size, len(self.sampler) - batch * self.batch_size)
+        count = len(range(self.hand(part), images, self.hands))
+        return count, count * distributed.size() / images
+
+
 class Transformed(Dataset):
     """A data set seen through a transform, a whole batch at a time. Under a key (pass, index) the transform's random
     numbers follow from (seed, pass, index), so that they do not depend on workers or on what ran before.
@@ -672,16 +711,22 @@ def _mix(*numbers: int) -> int:
 
 
 def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle: bool = False, seed: int = 0,
-                num_workers: int = 0, repeats: int = 1) -> DataLoader:
+                num_workers: int = 0, repeats: int = 1, parts: int = 1) -> DataLoader:
     """Batches (images [batch, 3, image_size, image_size], labels [batch]) of a data set of (PIL image, label).
 
     shuffle: for training; order and augmentation of epoch n then follow from (seed, n) alone, with any number of
-    workers: loader.sampler.set_epoch(n). No image is dropped, so the last batch may be smaller.
+    workers: loader.batch_sampler.set_epoch(n). No image is dropped, so the last batch may be smaller.
     repeats: how often an epoch shows each image, for a set so small that one pass is soon over.
+    parts: for training; a batch comes in so many parts (BatchShares).
+    Among several processes each gets its share: of every batch for training, of the images else.
     """
-    return DataLoader(Transformed(dataset, transform, seed), batch_size, collate_fn=_as_it_is,
-                      sampler=EpochSampler(len(dataset), seed, repeats) if shuffle else None, num_workers=num_workers,
-                      persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available())
+    if shuffle:
+        batches = {"batch_sampler": BatchShares(EpochSampler(len(dataset), seed, repeats), batch_size, parts)}
+    else:
+        mine = range(distributed.rank(), len(dataset), distributed.size())
+        batches = {"batch_size": batch_size, "sampler": mine}
+    return DataLoader(Transformed(dataset, transform, seed), collate_fn=_as_it_is, num_workers=num_workers,
+                      persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(), **batches)
 
 
 def create_dataloaders(train_dir: str | Path, test_dir: str | Path, transform: Callable, batch_size: int,

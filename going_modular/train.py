@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from going_modular import data_setup, finetune, plots, weights
+from going_modular import data_setup, distributed, finetune, plots, weights
 from going_modular.predictions import predict_all, with_views
 from going_modular.trainer import Recipe, Stopped, Trainer, TrainingError
 from going_modular.utils import CheckpointError, load_model, pick_device, write_atomically
@@ -63,7 +64,7 @@ OPTIONS = {
     "training": [
         ("epochs", int, None, "default: as many as show 31,000 images, or 45,000 of a set below 1,000, but 5 at "
          "least"),
-        ("batch-size", int, 64, "images in a step"),
+        ("batch-size", int, 64, "images in a step, of all GPUs together"),
         ("lr", float, None, "highest learning rate; default: 2e-3, with --weights 5e-4"),
         ("weight-decay", float, None, "AdamW's, on weight matrices alone; default: 0.5 for a set below 1,000 images, "
          "else 0.05"),
@@ -74,6 +75,9 @@ OPTIONS = {
         ("mixup", float, None, "alpha of mixup, which trains on mixed pairs of images, 0 for none; default: 0.5 for a "
          "set below 1,000 images, else 0"),
         ("ema", float, 0.0, "decay of a running average of the weights; 0 for none"),
+        ("parts", int, 1, "a batch goes through the model in so many parts, with less memory (gradient accumulation)"),
+        ("checkpointing", bool, False, "keep less for the backward pass and compute it again: less memory, more time"),
+        ("shard", bool, False, "with torchrun: split the weights over the GPUs (FSDP2), for models too large for one"),
         ("seed", int, 42, "seed of all random numbers"),
         ("device", str, "auto", "cpu, cuda or mps; auto takes the fastest there is"),
         ("compile", bool, False, "use torch.compile"),
@@ -83,7 +87,8 @@ OPTIONS = {
         ("resume", bool, False, "go on with the run in --output, with its options"),
     ],
 }
-OF_THE_CALL = {"device", "num_workers", "output", "resume"}  # not of the run: they may differ when it goes on
+# not of the run: these may differ when it goes on
+OF_THE_CALL = {"device", "num_workers", "parts", "checkpointing", "shard", "compile", "output", "resume"}
 DEFAULTS = {name.replace("-", "_"): default for group in OPTIONS.values() for name, _, default, _ in group}
 BY_SIZE = {  # defaults for a set below 1,000 images, which is soon known by heart, and for a larger one
     "min_scale": (0.25, 0.85), "trivial_augment": (0.5, 0.0), "test_crops": (3, 1), "drop_path": (0.2, 0.0),
@@ -247,11 +252,13 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 
 
 def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
-    """Score the trained model on the test set, save pictures and results.json, and return what stands there."""
+    """Score the trained model on the test set, and return what results.json says. Process 0 writes it, and pictures."""
     from torchmetrics.functional.classification import multiclass_confusion_matrix  # seconds to import
 
-    loader = trainer.loaders["test"]
-    probabilities, labels = predict_all(trainer.evaluated, loader)
+    with distributed.whole(trainer.model):
+        mine = predict_all(trainer.evaluated, trainer.loaders["test"])  # the share of this process
+    probabilities, labels = (torch.stack([row for rows in zip_longest(*parts) for row in rows if row is not None])
+                             for parts in zip(*distributed.from_all(mine)))
     correct, count, classes = int((probabilities.argmax(1) == labels).sum()), len(labels), len(data.class_names)
     matrix = multiclass_confusion_matrix(probabilities, labels, num_classes=classes)
     low, high = wilson_interval(correct, count)
@@ -263,6 +270,8 @@ def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
         "train_seconds": sum(row["seconds"] for row in trainer.history), "epochs": len(trainer.history),
         "parameters": count_parameters(trainer.model),
     }
+    if distributed.rank():
+        return results
     names = ("train_loss", "train_acc", "test_loss", "test_acc")
     curves = {name: [row[name] for row in trainer.history] for name in names}
     plots.save(plots.plot_loss_curves(curves, classes), output / "loss_curves.png")
@@ -297,42 +306,50 @@ def train(settings: dict) -> None:
     """Do a run by its settings, from the data to the table."""
     device = pick_device(settings["device"])
     recipe_of({**settings, **{name: 1 for name, value in settings.items() if value is None}})  # before any download
-    print(f"data: {settings['data']} ...", flush=True)  # drawing or downloading takes a while, the first time
+    tell = print if distributed.rank() == 0 else lambda *_, **__: None
+    tell(f"data: {settings['data']} ...", flush=True)  # drawing or downloading takes a while, the first time
     trained = trained_model(settings)
     if trained and settings["image_size"] is None:
         settings["image_size"] = trained.settings["image_size"]
     size = settings["image_size"] or default_image_size(device)
-    data = data_setup.load(settings["data"], skip_bad_images=settings["skip_bad_images"], cache_size=2 * size)
+    with distributed.first_goes_ahead():
+        data = data_setup.load(settings["data"], skip_bad_images=settings["skip_bad_images"], cache_size=2 * size)
     settings = complete(settings, data, device)
     recipe = recipe_of(settings)
     torch.manual_seed(recipe.seed)
     model = build_model(settings, len(data.class_names), trained)
-    print(data.note)
-    print(f"{settings['model'] or settings['weights']} on {device}: {count_parameters(model):,} parameters, "
+    tell(data.note)
+    tell(f"{settings['model'] or settings['weights']} on {device}: {count_parameters(model):,} parameters, "
           f"{count_macs(model) / 1e6:,.0f} million multiply-adds for {settings['image_size']} px", flush=True)
 
-    output = settings["output"] or Path("runs") / "-".join(
+    output = distributed.from_first(settings["output"] or Path("runs") / "-".join(
         [Path(data.name).name, (settings["model"] or Path(settings["weights"]).name).replace("/", ""),
-         time.strftime("%Y%m%d-%H%M%S")])
-    with locked(output):
-        if not settings["resume"]:
+         time.strftime("%Y%m%d-%H%M%S")]))
+    with locked(output) if distributed.rank() == 0 else nullcontext():
+        if not settings["resume"] and distributed.rank() == 0:
             if [file for file in output.iterdir() if file.name != ".lock"]:
                 raise ValueError(f"{output} is not empty: go on with its run by --resume, or use another --output")
             write_json(output / "settings.json", of_the_run(settings))
         trainer = build_trainer(model, data, settings, recipe, device, output)
-        if (output / "last.pt").exists():  # else the run ended before it had saved anything, and begins anew
+        if distributed.from_first((output / "last.pt").exists()):  # else the run ended before it had saved anything
             trainer.resume()
         try:
             with stopping_on_signals(trainer):
                 trainer.fit()
-        except (KeyboardInterrupt, Stopped, TrainingError) as stop:
+        except (KeyboardInterrupt, RuntimeError) as stop:
+            if not isinstance(stop, (KeyboardInterrupt, Stopped, TrainingError)):
+                if distributed.size() == 1:
+                    raise
+                stop = TrainingError(f"another process of this run has ended, or fails ({str(stop).splitlines()[0]})")
             done, kept = len(trainer.history), "no epoch was finished, so nothing is saved"
             steps = f" and {trainer.steps} steps of the next" if isinstance(stop, Stopped) and trainer.steps else ""
             if done or steps:
+                start = f"torchrun --nproc_per_node={distributed.size()}" if distributed.size() > 1 else "python"
                 kept = (f"{output / 'last.pt'} holds epoch {done}{steps}; go on with: "
-                        f"python -m going_modular.train --output {shlex.quote(str(output))} --resume")
+                        f"{start} -m going_modular.train --output {shlex.quote(str(output))} --resume")
             raise type(stop)(f"{str(stop) or 'stopped'}; {kept}") from None
-        print(table(report(trainer, data, output), output))
+        results = report(trainer, data, output)
+        tell(table(results, output) if distributed.rank() == 0 else "")
 
 
 def recipe_of(settings: dict) -> Recipe:
@@ -355,11 +372,14 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
                   output: Path) -> Trainer:
     size, batch, workers = settings["image_size"], settings["batch_size"], settings["num_workers"]
     kept, held_out = data_setup.split(data.train, settings["hold_out"], seed=recipe.seed)
+    for name, images in (("training", kept), ("held-out", held_out), ("test", data.test)):
+        if len(images) < distributed.size():
+            raise ValueError(f"{distributed.size()} processes can't share {len(images)} {name} images: start fewer")
     augmented = data_setup.train_transform(size, settings["min_scale"], flip=data.flip,
                                            trivial_augment=settings["trivial_augment"])
     plain = data_setup.eval_transform(size)
     train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers,
-                                          repeats=settings["repeats"])
+                                          repeats=settings["repeats"], parts=settings["parts"])
     val_loader = data_setup.make_loader(held_out, plain, batch, num_workers=workers)
     test_loader = data_setup.make_loader(data.test, plain, batch, num_workers=workers)
     description = {
@@ -372,17 +392,23 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        train(settings_of(parse(argv)))
-    except (ValueError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder without permission
-        print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, Stopped) as stop:
-        print(f"error: {str(stop) or 'stopped before the training began'}", file=sys.stderr)
-        return 130
+    def tell(message: str) -> None:
+        who = f"process {distributed.rank()}: " if distributed.size() > 1 else ""
+        print(f"error: {who}{message}", file=sys.stderr)
+
+    options = parse(argv)
+    with distributed.connected():
+        try:
+            train(settings_of(options))
+        except (ValueError, TrainingError) as error:
+            tell(str(error))
+            return 2
+        except OSError as error:  # a full disk, a folder without permission
+            tell(f"{error.filename or 'a file'}: {error.strerror}")
+            return 2
+        except (KeyboardInterrupt, Stopped) as stop:
+            tell(str(stop) or "stopped before the training began")
+            return 130
     return 0
 
 

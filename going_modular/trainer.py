@@ -1,25 +1,30 @@
 """What a long run needs around `engine.train_step`: a recipe, mixed precision, checkpoints, resume, a progress bar.
 
 The loop itself stays the one of `engine`. What a long run adds to each step hangs on what that loop is given: the
-optimizer (clipping before its step; schedule and weight averaging after it), the loss (progress, and a stop where it
-is no longer finite), the batches (mixup, progress bar) and the model (autocast).
+optimizer (clipping before its step; schedule and weight averaging after it; batches in parts), the loss (progress, and
+a stop where it is no longer finite), the batches (mixup, progress bar) and the model (autocast, several processes).
 """
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from going_modular import engine
+from going_modular import distributed, engine
+from going_modular.data_setup import BatchShares
 from going_modular.utils import CheckpointError, read_checkpoint, set_seeds, write_atomically
 
 COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "seconds", "val_loss", "val_acc"]
@@ -48,6 +53,9 @@ class Recipe:
     ema: float = 0.0  # decay of the running average of the weights that is evaluated and kept; 0 keeps the last ones
     seed: int = 42
     compile: bool = False  # torch.compile
+    parts: int = 1  # a batch goes through the model in so many parts, with less memory (gradient accumulation)
+    checkpointing: bool = False  # keep a block's input alone and compute the rest again in the backward pass
+    shard: bool = False  # split the weights over the processes (FSDP2)
 
     def __post_init__(self):
         for name in ("epochs", "lr", "clip_norm"):
@@ -59,6 +67,12 @@ class Recipe:
         for name in ("weight_decay", "mixup"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.parts < 1:
+            raise ValueError(f"parts must be at least 1, not {self.parts}")
+        if self.shard and self.ema:
+            raise ValueError("with shard no running average of the weights is kept: leave out ema")
+        if self.shard and distributed.size() == 1:
+            raise ValueError("shard splits the weights over several processes: start them by torchrun")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -92,11 +106,12 @@ class Autocast(nn.Module):
 class WatchedLoss:
     """A loss function that shows its running mean on the progress bar, and stops the run when it is not finite.
 
-    loss and correct are sums over the `images` of this epoch.
+    loss and correct are sums over the `images` of this epoch, those of this process. `share` says how many of the next
+    images count and what their mean weighs (BatchShares); None where all do, as a batch of their own.
     """
 
     def __init__(self, loss_fn: Callable, optimizer: torch.optim.Optimizer):
-        self.loss_fn, self.optimizer, self.bar = loss_fn, optimizer, None
+        self.loss_fn, self.optimizer, self.bar, self.share = loss_fn, optimizer, None, None
         self.start()
 
     def start(self, loss: float = 0.0, correct: int = 0, images: int = 0) -> None:
@@ -104,23 +119,42 @@ class WatchedLoss:
         self.loss, self.correct, self.images = loss, correct, images
 
     def sums(self) -> dict:
-        return {"loss": self.loss, "correct": self.correct, "images": self.images}
+        """Those of all processes."""
+        loss, correct, images = distributed.total(self.loss, self.correct, self.images)
+        return {"loss": loss, "correct": int(correct), "images": int(images)}
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        count, weight = self.share or (len(logits), 1.0)
         loss = self.loss_fn(logits, labels)
         value = loss.item()
         if not math.isfinite(value):
             lr = self.optimizer.param_groups[0]["lr"]
             raise TrainingError(f"the loss is {value} at a learning rate of {lr:.2g}; try a lower --lr")
         hard_labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
-        self.correct += (logits.argmax(dim=1) == hard_labels).sum().item()
-        self.loss += value * len(logits)
-        self.images += len(logits)
-        if self.bar is not None:
+        self.correct += (logits.argmax(dim=1) == hard_labels)[:count].sum().item()
+        self.loss += value * count
+        self.images += count
+        if self.bar is not None and self.images:
             self.bar.set_postfix(loss=f"{self.loss / self.images:.3f}", accuracy=f"{self.correct / self.images:.3f}",
                                  refresh=False)
-            self.bar.update(len(logits))
-        return loss
+            self.bar.update(count * distributed.size())
+        return loss * weight
+
+
+class InParts:
+    """An optimizer that takes a step after each so many calls of `step`, by the sum of their gradients."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, parts: int):
+        self.optimizer, self.parts, self.calls = optimizer, parts, 0
+
+    def zero_grad(self) -> None:
+        if self.calls % self.parts == 0:
+            self.optimizer.zero_grad()
+
+    def step(self) -> None:
+        self.calls += 1
+        if self.calls % self.parts == 0:
+            self.optimizer.step()
 
 
 def random_state() -> dict:
@@ -132,6 +166,9 @@ def set_random_state(state: dict) -> None:
     torch.set_rng_state(state["cpu"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+HOW = {"parts", "checkpointing", "shard", "compile"}  # fields of Recipe that change how it is computed, not what
 
 
 class Trainer:
@@ -150,8 +187,16 @@ class Trainer:
         recipe: Recipe, device: torch.device, output: str | Path, description: dict,
     ):
         self.model = model.to(device)
+        if recipe.checkpointing:
+            for block in model.blocks:
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        if recipe.shard:
+            distributed.shard(model)
         self.loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
         self.recipe, self.device, self.output, self.description = recipe, device, Path(output), description
+        batches = getattr(train_loader, "batch_sampler", None)
+        self.shares = batches if isinstance(batches, BatchShares) else None  # None: a loader of the caller's own
+        self.steps_of_an_epoch = len(train_loader) // recipe.parts
         self.history: list[dict] = []
         self.steps = 0  # done in the epoch that has begun
         self.stopping = False
@@ -159,7 +204,7 @@ class Trainer:
 
         self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr,
                                            betas=(0.9, recipe.beta2), fused=device.type in ("cpu", "cuda"))
-        total_steps = recipe.epochs * len(train_loader)
+        total_steps = recipe.epochs * self.steps_of_an_epoch
         warmup_steps = round(recipe.warmup * total_steps)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: warmup_cosine(step, warmup_steps, total_steps))
@@ -179,6 +224,8 @@ class Trainer:
         self.trained, self.evaluated = in_mixed_precision(self.model), in_mixed_precision(self.final_model)
         if recipe.compile:
             self.trained = torch.compile(self.trained)
+        if distributed.size() > 1 and not recipe.shard:
+            self.trained = DistributedDataParallel(self.trained)
 
     def fit(self) -> list[dict]:
         """Train the epochs that are left. Returns the history: a dict with COLUMNS for each epoch.
@@ -186,10 +233,12 @@ class Trainer:
         Raises Stopped after stop_soon, and TrainingError where the loss is no longer finite or a file can't be written;
         last.pt stays.
         """
-        done, epochs, images = len(self.history), self.recipe.epochs, len(self.loaders["train"].sampler)
+        done, epochs = len(self.history), self.recipe.epochs
+        images = len((self.shares or self.loaders["train"]).sampler)
         shown = done * images + (self.begun["sums"]["images"] if self.begun else 0)
         self.start = time.perf_counter() - (self.begun["seconds"] if self.begun else 0)
-        with tqdm(total=epochs * images, initial=shown, unit=" images", disable=None) as self.loss_fn.bar:
+        hidden = True if distributed.rank() else None  # None: hidden where there is no terminal
+        with tqdm(total=epochs * images, initial=shown, unit=" images", disable=hidden) as self.loss_fn.bar:
             for epoch in range(done, epochs):
                 self.loss_fn.bar.set_description(f"epoch {epoch + 1}/{epochs}")
                 row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
@@ -199,10 +248,11 @@ class Trainer:
                 self.history.append(row)
                 self.steps = 0
                 self._save()
-                tqdm.write(f"epoch {epoch + 1:>3}/{epochs}   train: loss {row['train_loss']:.3f}, accuracy "
-                           f"{row['train_acc']:.3f}   test: loss {row['test_loss']:.3f}, accuracy "
-                           f"{row['test_acc']:.3f}   {row['seconds']:.1f} s")
-                if self.stopping and epoch + 1 < epochs:
+                if distributed.rank() == 0:
+                    tqdm.write(f"epoch {epoch + 1:>3}/{epochs}   train: loss {row['train_loss']:.3f}, accuracy "
+                               f"{row['train_acc']:.3f}   test: loss {row['test_loss']:.3f}, accuracy "
+                               f"{row['test_acc']:.3f}   {row['seconds']:.1f} s")
+                if distributed.any_of(self.stopping) and epoch + 1 < epochs:
                     raise Stopped
         return self.history
 
@@ -212,7 +262,12 @@ class Trainer:
 
     def evaluate(self, part: str) -> tuple[float, float]:
         """(mean loss, accuracy) of the model that is kept on "val" or "test"; the loss is without label smoothing."""
-        return engine.test_step(self.evaluated, self.loaders[part], F.cross_entropy, self.device)
+        loader = self.loaders[part]
+        images = len(loader.sampler)  # those of this process
+        with distributed.whole(self.model):
+            loss, accuracy = engine.test_step(self.evaluated, loader, F.cross_entropy, self.device)
+        loss, correct, images = distributed.total(loss * images, accuracy * images, images)
+        return loss / images, correct / images
 
     def resume(self) -> None:
         """Take up the run that `output` holds, after the last step that was saved.
@@ -220,15 +275,20 @@ class Trainer:
         Raises CheckpointError where there is none, or it holds another model or another recipe.
         """
         path = self.output / "last.pt"
-        checkpoint = read_checkpoint(path)
+        checkpoint = distributed.from_first(read_checkpoint(path) if distributed.rank() == 0 else None)
         for name, ours in (("architecture", self.description["architecture"]), ("recipe", asdict(self.recipe))):
             theirs = checkpoint[name]
-            other = [f"{key} {theirs.get(key)} (now {ours.get(key)})" for key in ours if ours[key] != theirs.get(key)]
+            other = [f"{key} {theirs.get(key)} (now {ours.get(key)})" for key in ours
+                     if key not in HOW and ours[key] != theirs.get(key)]
             if other:
                 raise CheckpointError(f"{path} was made with another {name}: {', '.join(other)}; use the same options, "
                                       "or another --output")
         training = checkpoint["training"]
-        self.model.load_state_dict(training["model"])
+        self.model.load_state_dict(distributed.sharded_like(training["model"], self.model.state_dict()))
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        for index, state in training["optimizer"]["state"].items():
+            averages = {name: parameters[index] for name in ("exp_avg", "exp_avg_sq")}
+            state.update(distributed.sharded_like(state, averages))
         self.optimizer.load_state_dict(training["optimizer"])
         self.scheduler.load_state_dict(training["scheduler"])
         if self.average:
@@ -240,22 +300,33 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         begun, self.begun = self.begun, None
         self.steps = begun["steps"] if begun else 0
-        set_seeds((self.recipe.seed + epoch * 1_000_003) % 2**32)  # dropout, stochastic depth and mixup of this epoch
-        if hasattr(self.loaders["train"].sampler, "set_epoch"):
-            self.loaders["train"].sampler.set_epoch(epoch, skip=begun["sums"]["images"] if begun else 0)
-        batches = iter(self.loaders["train"])
-        if self.mixup:
-            batches = (self.mixup(images, labels) for images, labels in batches)
+        # dropout, stochastic depth and mixup of this epoch; other processes have other random numbers
+        set_seeds((self.recipe.seed + epoch * 1_000_003 + distributed.rank() * 7_919) % 2**32)
+        if self.shares:
+            self.shares.set_epoch(epoch, self.steps)
+        loaded = iter(self.loaders["train"])
         self.lr = begun["lr"] if begun else self.optimizer.param_groups[0]["lr"]
-        self.loss_fn.start(**(begun["sums"] if begun else {}))
-        if begun:
-            set_random_state(begun["random"])
-        engine.train_step(self.trained, batches, self.loss_fn, self.optimizer, self.device)
-        seen = self.loss_fn  # which knows the whole epoch, even where the steps before a stop were made elsewhere
-        return {"train_loss": seen.loss / seen.images, "train_acc": seen.correct / seen.images, "lr": self.lr}
+        self.loss_fn.start(**(begun["sums"] if begun and distributed.rank() == 0 else {}))
+        if begun and distributed.rank() < len(begun["random"]):  # else other processes than before go on
+            set_random_state(begun["random"][distributed.rank()])
+        engine.train_step(self.trained, self._batches(loaded), self.loss_fn,
+                          InParts(self.optimizer, self.recipe.parts), self.device)
+        seen = self.loss_fn.sums()  # of the whole epoch, even where the steps before a stop were made elsewhere
+        return {"train_loss": seen["loss"] / seen["images"], "train_acc": seen["correct"] / seen["images"],
+                "lr": self.lr}
+
+    def _batches(self, loaded: Iterator) -> Iterator:
+        """The training batches, or their parts, mixed; gradients are averaged over the processes at the last part."""
+        parts, several = self.recipe.parts, isinstance(self.trained, DistributedDataParallel)
+        for number, (images, labels) in enumerate(loaded, start=self.steps * parts):
+            self.loss_fn.share = self.shares.share(number) if self.shares else None
+            if self.mixup:
+                images, labels = self.mixup(images, labels)
+            with self.trained.no_sync() if several and (number + 1) % parts else nullcontext():
+                yield images, labels
 
     def _before_step(self) -> None:
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        norm = distributed.gathered(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm))
         if not math.isfinite(norm):
             raise TrainingError(f"the gradients are no longer finite ({norm}); try a lower --lr")
 
@@ -264,7 +335,7 @@ class Trainer:
         if self.average:
             self.average.update_parameters(self.model)
         self.steps += 1
-        if self.stopping and self.steps < len(self.loaders["train"]):  # else the epoch is done, and will be saved
+        if distributed.any_of(self.stopping) and self.steps < self.steps_of_an_epoch:  # else it will be saved anyway
             self._save()
             raise Stopped
 
@@ -272,16 +343,20 @@ class Trainer:
         """Write last.pt, and after a whole epoch history.csv too, and best.pt where it is the best on the held-out
         part."""
         checkpoint = {
-            **self.description, "model": self.final_model.state_dict(), "epoch": len(self.history),
+            **self.description, "model": distributed.gathered(self.final_model.state_dict()),
+            "epoch": len(self.history),
             "recipe": asdict(self.recipe), "history": self.history,
         }
-        training = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+        training = {"model": distributed.gathered(self.model.state_dict()),
+                    "optimizer": distributed.gathered(self.optimizer.state_dict()),
                     "scheduler": self.scheduler.state_dict(),
                     "averaged": self.average.n_averaged.item() if self.average else 0, "begun": None}
         if self.steps:
             training["begun"] = {
-                "steps": self.steps, "lr": self.lr, "random": random_state(), "sums": self.loss_fn.sums(),
-                "seconds": time.perf_counter() - self.start}
+                "steps": self.steps, "lr": self.lr, "random": distributed.from_all(random_state()),
+                "sums": self.loss_fn.sums(), "seconds": time.perf_counter() - self.start}
+        if distributed.rank():
+            return
         path = self.output / "last.pt"
         try:
             write_atomically(path, lambda file: torch.save({**checkpoint, "training": training}, file))

@@ -735,7 +735,7 @@ def test_loader_follows_from_seed_and_epoch(food):
     loader().dataset.__getitems__([(0, 3)])
     assert torch.equal(torch.get_rng_state(), state)
     resumed = loader()
-    resumed.sampler.set_epoch(1)
+    resumed.batch_sampler.set_epoch(1)
     assert torch.equal(epochs(resumed, 1)[0][0], second[0])
     assert not torch.equal(epochs(loader(seed=1))[0][0], first[0])
 
@@ -743,8 +743,8 @@ def test_loader_follows_from_seed_and_epoch(food):
 def test_batches_hold_what_the_transform_makes_of_each_image(food):
     train, transform = data_setup.load(food).train, data_setup.train_transform(8, trivial_augment=0.5)
     loader = data_setup.make_loader(train, transform, 5, shuffle=True, seed=3)
-    keys = list(loader.sampler)[:5]
-    loader.sampler.set_epoch(0)
+    keys = next(iter(loader.batch_sampler))
+    loader.batch_sampler.set_epoch(0)
     images, targets = next(iter(loader))
     for key, image, target in zip(keys, images, targets, strict=True):
         torch.manual_seed(data_setup._mix(3, *key))

@@ -78,7 +78,7 @@ def test_every_option_reaches_the_run(run, tmp_path):
     options = ["--epochs", "1", "--model", "Ti/4", "--dropout", "0.2", "--drop-path", "0.3", "--pool", "mean",
                "--weight-decay", "0.2", "--warmup", "0.5", "--clip-norm", "2", "--label-smoothing", "0.2",
                "--mixup", "0.4", "--ema", "0.8", "--beta2", "0.9", "--seed", "9", "--hold-out", "0.3",
-               "--min-scale", "0.5"]
+               "--min-scale", "0.5", "--parts", "2", "--checkpointing"]
     status, _, err = run(*options, quick=[*QUICK[:2], *QUICK[4:]])
     assert (status, err) == (0, "")
     checkpoint = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
@@ -88,7 +88,8 @@ def test_every_option_reaches_the_run(run, tmp_path):
         "layer_norm_eps": 1e-6, "representation_size": None}
     assert checkpoint["recipe"] == {
         "epochs": 1, "lr": 3e-3, "weight_decay": 0.2, "beta2": 0.9, "warmup": 0.5, "clip_norm": 2.0,
-        "label_smoothing": 0.2, "mixup": 0.4, "ema": 0.8, "seed": 9, "compile": False}
+        "label_smoothing": 0.2, "mixup": 0.4, "ema": 0.8, "seed": 9, "compile": False,
+        "parts": 2, "checkpointing": True, "shard": False}
     group = checkpoint["training"]["optimizer"]["param_groups"][0]
     assert group["weight_decay"] == 0.2 and group["betas"] == (0.9, 0.9)
 
@@ -134,7 +135,7 @@ def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
                  "--min-scale", "0.6", "--trivial-augment", "0.3", "--batch-size", "7", "--repeats",
                  "2", "--seed", "4"]) == 0
     assert seen == {"size": 16, "min_scale": 0.6, "trivial_augment": 0.3, "loaders": [
-        (27, 7, {"shuffle": True, "seed": 4, "num_workers": 0, "repeats": 2}), (9, 7, {"num_workers": 0}),
+        (27, 7, {"shuffle": True, "seed": 4, "num_workers": 0, "repeats": 2, "parts": 1}), (9, 7, {"num_workers": 0}),
         (12, 7, {"num_workers": 0})]}
 
 

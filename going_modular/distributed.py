@@ -1,0 +1,119 @@
+"""Several processes, one for each GPU, as torchrun starts them: who is this one, sums over all, sharded weights.
+
+    torchrun --nproc_per_node=4 -m going_modular.train ...
+
+Without torchrun there is one process, and everything here does nothing.
+"""
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Join the other processes for as long as this lasts, each with a GPU of its own where there is one."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=datetime.timedelta(minutes=60))
+    yield
+    dist.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process, from 0 on. Process 0 prints and writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def total(*values: float) -> list[float]:
+    """The sum of each value over all processes."""
+    if size() == 1:
+        return list(values)
+    sums = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set in any process."""
+    return total(flag)[0] > 0
+
+
+def from_first(value: object) -> object:
+    """The value that process 0 has."""
+    values = [value]
+    if size() > 1:
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def from_all(value: object) -> list:
+    """The values of all processes, by rank."""
+    values = [value] * size()
+    if size() > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+@contextmanager
+def first_goes_ahead() -> Iterator[None]:
+    """Process 0 does what is inside before all others: they find what it has downloaded."""
+    if rank() > 0:
+        dist.barrier()
+    yield
+    if rank() == 0 and size() > 1:
+        dist.barrier()
+
+
+def shard(model: nn.Module) -> None:
+    """Split the weights of a ViT over the processes (FSDP2), block by block: a block's weights are gathered when it
+    computes, so that each process holds its share of all and the whole of one block."""
+    for block in model.blocks:
+        fully_shard(block)
+    fully_shard(model)
+
+
+@contextmanager
+def whole(model: nn.Module) -> Iterator[None]:
+    """Keep all weights of a sharded model in each process: its processes may then evaluate different numbers of
+    batches."""
+    shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for module in shards:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in shards:
+            module.set_reshard_after_forward(True, recurse=False)
+            module.reshard()
+
+
+def gathered(values: object) -> object:
+    """Tensors, in dicts and lists of any depth, as whole ones on the CPU where they are sharded; others as they are."""
+    if isinstance(values, dict):
+        return {key: gathered(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [gathered(value) for value in values]
+    return values.full_tensor().cpu() if isinstance(values, DTensor) else values
+
+
+def sharded_like(values: dict, like: dict) -> dict:
+    """Whole tensors, sharded as those of the same name in `like` are; what is not sharded there stays as it is."""
+    return {name: distribute_tensor(value.to(like[name].device), like[name].device_mesh, like[name].placements)
+            if isinstance(like.get(name), DTensor) else value for name, value in values.items()}

@@ -1,0 +1,179 @@
+"""Several processes, on the CPU with gloo: the weights of one process, and what happens when one of them ends."""
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from going_modular import data_setup, distributed
+from going_modular.data_setup import BatchShares, EpochSampler
+from going_modular.train import main
+from going_modular.trainer import Recipe, Stopped, Trainer
+from going_modular.utils import load_model, read_checkpoint
+from going_modular.vit import ViT
+
+SIZES = {"image_size": 16, "patch_size": 8, "num_classes": 3, "num_layers": 2, "hidden_size": 24, "mlp_size": 48,
+         "num_heads": 2}
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked here")
+
+
+def build(data: str, output, parts: int = 1, **fields) -> Trainer:
+    """A trainer in float64 on the colours: 30 images to train, in batches of 8, so that the last one holds 6."""
+    images = data_setup.load(data)
+    torch.manual_seed(3)
+    model = ViT(**SIZES).double()
+    kept, held_out = data_setup.split(images.train, 0.2, seed=0)
+    view = data_setup.eval_transform(16)
+
+    def double(image):
+        return view(image).double()
+
+    loaders = [data_setup.make_loader(kept, double, 8, shuffle=True, seed=5, parts=parts),
+               *(data_setup.make_loader(part, double, 8) for part in (held_out, images.test))]
+    output.mkdir(exist_ok=True)
+    recipe = Recipe(**{"epochs": 3, "lr": 3e-3, "parts": parts, **fields})
+    description = {"class_names": images.class_names, "architecture": model.settings, "settings": {}}
+    return Trainer(model, *loaders, recipe, torch.device("cpu"), output, description)
+
+
+def fit(data, output, resume=False, stop_after=None, **options):
+    trainer = build(data, output, **options)
+    if resume:
+        trainer.resume()
+    if stop_after and distributed.rank() == distributed.size() - 1:  # a signal that reaches the last process alone
+        trainer.optimizer.register_step_post_hook(
+            lambda *_: trainer.stop_soon() if trainer.scheduler.last_epoch == stop_after - 1 else None)
+    try:
+        trainer.fit()
+    except Stopped:
+        assert stop_after
+    else:
+        assert not stop_after
+
+
+def process(rank: int, size: int, folder, work) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+    work()
+    dist.destroy_process_group()
+
+
+def in_processes(size: int, folder, work) -> None:
+    """Run `work` in so many processes, connected with one another."""
+    (folder / "meeting").unlink(missing_ok=True)
+    mp.start_processes(process, (size, folder, work), nprocs=size, start_method="fork")
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / "last.pt")["model"]
+
+
+def assert_same(ours, theirs):
+    for name, tensor in weights(theirs).items():
+        torch.testing.assert_close(weights(ours)[name], tensor, atol=1e-10, rtol=0, msg=name)
+
+
+@pytest.fixture(scope="module")
+def alone(colours, tmp_path_factory):
+    """The run of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    fit(colours, folder)
+    return folder
+
+
+@pytest.mark.parametrize("size, parts", [(1, 3), (2, 1), (2, 2), (4, 1), (4, 2)])
+def test_shares_make_up_the_batches(monkeypatch, size, parts):
+    whole = [[index for _, index in batch] for batch in BatchShares(EpochSampler(13, seed=1), 8)]
+    dealt, shares = [[], []], [[], []]
+    monkeypatch.setattr(distributed, "size", lambda: size)
+    for rank in range(size):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        batches = BatchShares(EpochSampler(13, seed=1), 8, parts)
+        assert len(list(batches)) == len(batches) == 2 * parts
+        batches.set_epoch(0)
+        for number, batch in enumerate(batches):
+            count, weight = batches.share(number)
+            dealt[number // parts] += [index for _, index in batch[:count]]
+            shares[number // parts].append((count, weight))
+            assert len(batch) >= 1
+    assert [sorted(batch) for batch in dealt] == [sorted(batch) for batch in whole]
+    for of_one, images in zip(shares, (8, 5)):
+        assert sum(count for count, _ in of_one) == images
+        assert sum(weight for _, weight in of_one) == pytest.approx(size)
+        assert all(weight == pytest.approx(count * size / images) for count, weight in of_one)
+
+
+def test_a_batch_too_small_to_be_shared():
+    with pytest.raises(ValueError, match="a batch of 2 images can't be shared by 3"):
+        BatchShares(EpochSampler(10, seed=0), 2, parts=3)
+
+
+@pytest.mark.parametrize("options", [{"parts": 2}, {"parts": 4}, {"checkpointing": True}], ids=str)
+def test_parts_and_checkpointing_change_nothing(colours, tmp_path, alone, options):
+    fit(colours, tmp_path / "run", **options)
+    assert_same(tmp_path / "run", alone)
+
+
+@pytest.mark.parametrize("size, options", [(2, {}), (4, {}), (2, {"parts": 2}), (2, {"shard": True}),
+                                           (2, {"shard": True, "parts": 2})], ids=str)
+def test_several_processes_make_the_weights_of_one(colours, tmp_path, alone, size, options):
+    in_processes(size, tmp_path, partial(fit, colours, tmp_path / "run", **options))
+    assert_same(tmp_path / "run", alone)
+    ours, theirs = (read_checkpoint(folder / "last.pt")["history"] for folder in (tmp_path / "run", alone))
+    for row, expected in zip(ours, theirs, strict=True):
+        assert {**row, "seconds": 0} == pytest.approx({**expected, "seconds": 0}, abs=1e-6)  # summed in float32
+
+
+@pytest.mark.parametrize("first, then", [((2, {}), (4, {})), ((4, {}), (1, {})), ((2, {"shard": True}), (1, {})),
+                                         ((1, {}), (2, {"shard": True}))], ids=str)
+def test_a_run_goes_on_with_another_number_of_processes(colours, tmp_path, alone, first, then):
+    for (size, options), resume in ((first, False), (then, True)):
+        work = partial(fit, colours, tmp_path / "run", resume, stop_after=None if resume else 6, **options)
+        in_processes(size, tmp_path, work)
+    assert_same(tmp_path / "run", alone)
+
+
+def test_each_process_holds_its_share_of_the_weights(colours, tmp_path):
+    def count():
+        trainer = build(colours, tmp_path / "run", shard=True)
+        own = sum(parameter.to_local().numel() for parameter in trainer.model.parameters())
+        assert own == pytest.approx(sum(parameter.numel() for parameter in ViT(**SIZES).parameters()) / 2, rel=0.1)
+
+    in_processes(2, tmp_path, count)
+
+
+def test_what_sharding_can_not_do():
+    with pytest.raises(ValueError, match="start them by torchrun"):
+        Recipe(epochs=1, shard=True)
+    with pytest.raises(ValueError, match="no running average"):
+        Recipe(epochs=1, shard=True, ema=0.9)
+
+
+def test_a_process_that_dies_ends_the_run_which_then_goes_on(colours, tmp_path):
+    options = ["--data", str(colours), "--output", str(tmp_path / "run"), "--epochs", "60", "--image-size", "16",
+               "--patch-size", "8", "--layers", "1", "--hidden-size", "24", "--heads", "2", "--mlp-size", "48",
+               "--repeats", "1", "--batch-size", "8", "--device", "cpu", "--drop-path", "0", "--mixup", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
+         "going_modular.train", *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"})
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("epoch"):
+            break
+    children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "going_modular.train"], capture_output=True,
+                              text=True).stdout.split()
+    assert len(children) == 2, said
+    os.kill(int(children[1]), signal.SIGKILL)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "error: process 0: another process of this run has ended" in rest and "--resume" in rest
+    assert 1 <= load_model(tmp_path / "run")[1].epoch < 60
+    assert main(["--output", str(tmp_path / "run"), "--device", "cpu", "--resume"]) == 0
+    assert load_model(tmp_path / "run")[1].epoch == 60
