@@ -33,6 +33,8 @@ OPTIONS = {
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
         ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.25 for a "
          "set of fewer than 1,000 images, else 0.85"),
+        ("color-jitter", float, None, "brightness, contrast and saturation of a training image vary by up to this "
+         "share; default: 0.2, for digits 0"),
         ("trivial-augment", float, None, "share of the training images that TrivialAugment changes; default: 0.5 for a "
          "set below 1,000 images, else 0"),
         ("test-crops", int, None, "central crops of a test image, from the whole to 0.65 of its side, each with its "
@@ -138,6 +140,8 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
         settings["repeats"] = math.ceil(1000 / len(data.train))
     if settings["epochs"] is None:
         settings["epochs"] = max(5, round((45_000 if few else 31_000) / len(data.train) / settings["repeats"]))
+    if settings["color_jitter"] is None:
+        settings["color_jitter"] = 0.2 if data.flip else 0.0
     for name, (for_few, for_many) in BY_SIZE.items():
         if settings[name] is None:
             settings[name] = for_few if few else for_many
@@ -329,8 +333,9 @@ def train(settings: dict) -> None:
         if not settings["resume"] and distributed.rank() == 0:
             if [file for file in output.iterdir() if file.name != ".lock"]:
                 raise ValueError(f"{output} is not empty: go on with its run by --resume, or use another --output")
-            write_json(output / "settings.json", of_the_run(settings))
         trainer = build_trainer(model, data, settings, recipe, device, output)
+        if not settings["resume"] and distributed.rank() == 0:
+            write_json(output / "settings.json", of_the_run(settings))
         if distributed.from_first((output / "last.pt").exists()):  # else the run ended before it had saved anything
             trainer.resume()
         try:
@@ -362,6 +367,8 @@ def recipe_of(settings: dict) -> Recipe:
         raise ValueError(f"min_scale must be above 0 and at most 1, not {settings['min_scale']}")
     if not 0 <= settings["trivial_augment"] <= 1:
         raise ValueError(f"trivial_augment must be at least 0 and at most 1, not {settings['trivial_augment']}")
+    if not 0 <= settings["color_jitter"] <= 1:
+        raise ValueError(f"color_jitter must be at least 0 and at most 1, not {settings['color_jitter']}")
     for name, least in (("num_workers", 0), ("repeats", 1), ("test_crops", 1)):
         if settings[name] < least:
             raise ValueError(f"{name} must be at least {least}, not {settings[name]}")
@@ -376,6 +383,7 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
         if len(images) < distributed.size():
             raise ValueError(f"{distributed.size()} processes can't share {len(images)} {name} images: start fewer")
     augmented = data_setup.train_transform(size, settings["min_scale"], flip=data.flip,
+                                           color_jitter=settings["color_jitter"],
                                            trivial_augment=settings["trivial_augment"])
     plain = data_setup.eval_transform(size)
     train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers,

@@ -126,15 +126,15 @@ def test_weights_that_cannot_be_taken(run, options, words):
 
 def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(data_setup, "train_transform", lambda size, min_scale, flip, trivial_augment: seen.update(
-        size=size, min_scale=min_scale, trivial_augment=trivial_augment) or data_setup.eval_transform(size))
+    monkeypatch.setattr(data_setup, "train_transform", lambda size, min_scale, flip, **rest: seen.update(
+        size=size, min_scale=min_scale, **rest) or data_setup.eval_transform(size))
     loader = data_setup.make_loader
     monkeypatch.setattr(data_setup, "make_loader", lambda dataset, transform, batch, **rest: seen.setdefault(
         "loaders", []).append((len(dataset), batch, rest)) or loader(dataset, transform, batch, **rest))
     assert main(["--data", str(colours), "--output", str(tmp_path / "r"), *QUICK, "--epochs", "1", "--hold-out", "0.25",
-                 "--min-scale", "0.6", "--trivial-augment", "0.3", "--batch-size", "7", "--repeats",
-                 "2", "--seed", "4"]) == 0
-    assert seen == {"size": 16, "min_scale": 0.6, "trivial_augment": 0.3, "loaders": [
+                 "--min-scale", "0.6", "--trivial-augment", "0.3", "--color-jitter", "0.1", "--batch-size", "7",
+                 "--repeats", "2", "--seed", "4"]) == 0
+    assert seen == {"size": 16, "min_scale": 0.6, "color_jitter": 0.1, "trivial_augment": 0.3, "loaders": [
         (27, 7, {"shuffle": True, "seed": 4, "num_workers": 0, "repeats": 2, "parts": 1}), (9, 7, {"num_workers": 0}),
         (12, 7, {"num_workers": 0})]}
 
@@ -175,6 +175,10 @@ def test_wilson_interval():
     (["--heads", "5"], "num_heads (5) does not divide hidden_size (24)"),
     (["--pool", "max"], 'pool must be "token" or "mean"'),
     (["--hold-out", "1.5"], "hold_out must be above 0 and below 1"),
+    (["--color-jitter", "2"], "color_jitter must be at least 0 and at most 1"),
+    (["--parts", "0"], "parts must be at least 1"),
+    (["--parts", "65"], "a batch of"),
+    (["--shard"], "start them by torchrun"),
     (["--min-scale", "0"], "min_scale must be above 0 and at most 1"),
     (["--test-crops", "0"], "test_crops must be at least 1"),
     (["--trivial-augment", "-1"], "trivial_augment must be at least 0 and at most 1"),
