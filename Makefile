@@ -13,7 +13,7 @@ test: .venv/libraries
 	VIT_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env notebooks
 
 soak: .venv/libraries
-	KILLS=200 $(BIN)/python -m pytest tests/test_kill.py
+	KILLS=200 FUZZ=20000 $(BIN)/python -m pytest tests/test_kill.py tests/test_fuzz.py
 
 setup: .venv/ready
 

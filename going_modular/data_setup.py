@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import urllib.error
 import urllib.parse
@@ -56,6 +57,11 @@ class DataError(ValueError):
         super().__init__(message.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
 
 
+def reason_of(error: Exception) -> str:
+    """What an error says, in one line that is not too long: decoders quote whole files."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Images
 
@@ -77,7 +83,7 @@ def read_image(path: str | Path) -> Image.Image:
     except UnidentifiedImageError:
         reason = "it is no image" if path.stat().st_size else "the file is empty"
     except Exception as error:  # a broken file makes the decoders raise anything from OSError to struct.error
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
     raise DataError(f"{path} cannot be read as an image ({reason}); replace or delete it, "
                     "or leave out bad images with --skip-bad-images (skip_bad_images=True)")
 
@@ -293,8 +299,11 @@ def _unpack(path: Path, folder: Path, source: str) -> Path:
     try:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(folder, _check_members(archive, source))
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: password, unknown method
-        raise DataError(f"{source} is a broken zip archive ({error}); get it again") from None
+    except DataError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as error:
+        # RuntimeError: a password, an unknown method; ValueError: names that are no text, impossible numbers
+        raise DataError(f"{source} is a broken zip archive ({reason_of(error)}); get it again") from None
     top = list(folder.iterdir())
     if len(top) == 1 and (top[0] / "train").is_dir():  # all in one top folder
         folder = top[0]

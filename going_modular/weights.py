@@ -26,6 +26,7 @@ from torch import nn
 from torchvision.transforms import InterpolationMode, v2
 
 from going_modular import utils
+from going_modular.data_setup import reason_of
 from going_modular.vit import VARIANTS, ViT, count_parameters
 
 
@@ -359,16 +360,17 @@ def _open_npz(path: Path) -> Source:
             if dtype.hasobject:
                 raise WeightsError(f"{path}: {name} holds Python objects, which can run code; it is not loaded")
             shapes[name] = torch.empty(shape, device="meta")
-    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, AttributeError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile
+            ) as error:  # RuntimeError: a version of zip that is not known
         if isinstance(error, WeightsError):
             raise
-        raise WeightsError(f"{path} is cut short, damaged, or no .npz file at all: {error}") from None
+        raise WeightsError(f"{path} is cut short, damaged, or no .npz file at all: {reason_of(error)}") from None
 
     def get(name: str) -> torch.Tensor:
         try:
             array = arrays[name]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise WeightsError(f"{path} is damaged, in {name}: {error}") from None
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise WeightsError(f"{path} is damaged, in {name}: {reason_of(error)}") from None
         if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bfloat16, which numpy does not know
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array)
@@ -382,7 +384,7 @@ def _open_safetensors(path: Path) -> Source:
         file = safetensors.safe_open(path, framework="pt")
         shapes = {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in file.keys()}
     except (safetensors.SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is cut short, damaged, or no safetensors file at all: {error}") from None
+        raise WeightsError(f"{path} is cut short, damaged, or no safetensors file at all: {reason_of(error)}") from None
     return Source(shapes, file.get_tensor, lazy=True)
 
 
@@ -411,7 +413,7 @@ def _download(library: str, name: str) -> Source:
     except WeightsError:
         raise
     except Exception as error:  # each library raises its own for no network, an unknown name, a broken download
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise WeightsError(f"{library}:{name} cannot be had: {reason[:300]}; check the name and the network, or give a "
                            "file") from None
 
