@@ -98,6 +98,7 @@ BUILDS = {  # notebook: what it builds, the part of the paper
     "06_transformer_encoder": ("the block, residuals, the stack", "Eq. 2-3"),
     "07_vit_base": ("heads, the full ViT, Table 1 to the unit, torchvision's logits", "Eq. 4, Table 1, 6"),
     "08_train_on_mnist": ("the training loop, honest metrics, beside a CNN", ""),
+    "09_train_on_cifar100": ("the recipe: each part built, then switched off; a recipe that can't learn", "Table 3"),
     "13_train_on_food": ("your own project: from scratch, from pre-training, your photo", "B.1.1, Fig. 6"),
 }
 

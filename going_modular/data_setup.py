@@ -696,6 +696,10 @@ class Transformed(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, int]:
+        images, labels = self.__getitems__([key])
+        return images[0], labels.item()
+
     def __getitems__(self, keys: Sequence[int] | Sequence[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
         of_one = getattr(self.transform, "cut", self.transform)
         of_batch = getattr(self.transform, "finish", torch.stack)

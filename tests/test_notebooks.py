@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
-TAUGHT = ["vit.py"]  # the files of the package that the notebooks build, piece by piece
+TAUGHT = ["vit.py", "engine.py"]  # the files of the package that the notebooks build, piece by piece
 BOOTSTRAP = """try:
     import going_modular
 except ImportError:  # in Colab

@@ -25,7 +25,7 @@ def test_ci_calls_the_test_command():
 
 def test_its_options_exist():
     known = {name for options in train.OPTIONS.values() for name, *_ in options} | {"help"}
-    known |= {"nbval", "nbval-current-env"}  # pytest's
+    known |= {"nbval", "nbval-current-env", "nproc_per_node"}  # pytest's and torchrun's
     for script in (ROOT / "going_modular" / "predictions.py", *(ROOT / "benchmarks").glob("*.py")):
         known |= set(re.findall(r'add_argument\("--([\w-]+)"', script.read_text()))
     mentioned = set(re.findall(r"(?<![\w-])--(\w[\w-]*)", README))
