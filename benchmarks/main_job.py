@@ -49,7 +49,7 @@ def train_cnn(
         torch.manual_seed(seed)
         model = cnn(classes, width)
         model.settings = {}
-        changed = {**settings, "seed": seed, "epochs": epochs}
+        changed = {**train.DEFAULTS, **settings, "seed": seed, "epochs": epochs}
         return train.build_trainer(model, data, changed, train.recipe_of(changed), device, Path(output))
 
     with tempfile.TemporaryDirectory() as folder:
