@@ -49,8 +49,10 @@ ANSWERS = {
     "parameters_head_b": (769_000, "one linear layer from D to 1000 classes, with its biases"),
     "parameters_b16": (86_567_656, "count_parameters of ViT-B/16 with 1000 classes, or the formula of this notebook"),
     "momentum_09": (10.0, "v no longer changes once v = 0.9 v + g"),
+    "masks_b16": (78.4, "196 patches, of which a half is corrupted; 80 % of that half become [mask]"),
     "loss_zero_head_1000": (6.908, "all classes are equally likely: the loss is -ln of one in a thousand"),
     "steps_to_halve": (769.8, "each step multiplies the weight by 1 - lr * decay: how many of these factors make 0.5?"),
+    "even_distance_of_three": (80 / 9, "the mean over nine pairs of patches, three of which are a patch and itself"),
     "always_c_by_batches": (0.453125, "there are batches of 32, 32, 32 and 4 images: which share of each is C?"),
 }
 
@@ -159,6 +161,24 @@ FUNCTIONS = {
         lambda: [(nn.Linear(6, 3), torch.randn(count, 6), torch.randint(3, (count,)), part)
                  for count, part in ((12, 4), (10, 4), (7, 3))],
         "the mean loss of each part must weigh as much as its share of all images; are old gradients cleared?"),
+    "seeds_needed": (
+        lambda difference, spread: math.ceil(8 * (spread / difference) ** 2),
+        lambda: [(0.01, 0.008), (0.002, 0.0077), (0.028, 0.013), (0.03, 0.02)],
+        "difference = 2 spread sqrt(2 / n), solved for n, and rounded up to a whole number"),
+    "shared_positions_encoder": (
+        lambda z, blocks, positions: functools.reduce(lambda z, block: block(z + positions), blocks, z).detach(),
+        lambda: [(torch.randn(2, 7, 24), [vit.TransformerEncoderBlock(24, 3, 40) for _ in range(layers)],
+                  torch.randn(1, 7, 24)) for layers in (1, 3)],
+        "z = block(z + position_embedding), one block after the other"),
+    "tokens_at_half": (
+        lambda width, mlp: 2 * width + mlp,
+        lambda: [(768, 3072), (1024, 4096), (32, 64), (24, 100)],
+        "2 T^2 D on one side, 4 T D^2 + 2 T D M on the other; divide both by 2 T D"),
+    "grid_offsets": (
+        lambda side: sum(((place := torch.arange(side**2) // size % side)[:, None] - place + side - 1) * step
+                         for size, step in ((side, 2 * side - 1), (1, 1))),
+        lambda: [(2,), (3,), (7,)],
+        "patch n lies in row n // side and column n % side; query minus key, for each pair"),
     "standard_error": (
         lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy) / images),
         lambda: [(0.65, 75), (0.5, 10_000), (0.99, 600), (1.0, 40)],
@@ -168,11 +188,57 @@ FUNCTIONS = {
         lambda: [((3 * torch.randn(layers, batch, heads, tokens, tokens)).softmax(-1),)
                  for layers, batch, heads, tokens in ((4, 2, 3, 5), (1, 3, 1, 4), (3, 1, 2, 10))],
         "the vector stands at the left, so the last layer comes first; each layer is (A + I) / 2, heads averaged"),
+    "place_share": (
+        lambda attention: (a := attention - 1 / attention.shape[-1]).mean(0).pow(2).sum((1, 2)) / (
+            a.pow(2).mean(0).sum((1, 2))),
+        lambda: [((size * torch.randn(batch, heads, tokens, tokens)).softmax(-1),)
+                 for batch, heads, tokens, size in ((6, 3, 5, 3), (2, 1, 10, 1), (9, 4, 4, 2))],
+        "take off 1 / T first; above, average over the pictures and then square, below, square and then average"),
+    "centre_of_light": (
+        lambda maps, patch_size: torch.stack([
+            (maps * (torch.arange(maps.shape[2]) + 0.5) * patch_size).sum((1, 2)) - 0.5,
+            (maps * (torch.arange(maps.shape[1])[:, None] + 0.5) * patch_size).sum((1, 2)) - 0.5], 1),
+        lambda: [(torch.randn(batch, rows * columns).softmax(-1).unflatten(1, (rows, columns)), patch_size)
+                 for batch, rows, columns, patch_size in ((3, 6, 6, 8), (2, 4, 7, 16), (5, 3, 3, 1))],
+        "x goes with the columns and comes first; patch c has its centre at c * patch_size + (patch_size - 1) / 2"),
+    "without_head": (
+        lambda model, images, layer, head: torch.func.functional_call(model, {
+            f"blocks.{layer}.msa.out.weight": (model.blocks[layer].msa.out.weight.unflatten(
+                1, (k := model.settings["num_heads"], -1)) * (torch.arange(k) != head)[:, None]).flatten(1)},
+            images).detach(),
+        lambda: [(_outspoken(vit.ViT(12, 4, 3, 5, 2, 8 * heads, 40, heads)), torch.randn(3, 3, 12, 12), layer, head)
+                 for heads, layer, head in ((3, 0, 2), (2, 1, 0), (4, 0, 1))],
+        "the columns of out.weight are those of the joined heads: head i has head_size of them from i * head_size on"),
+    "least_squares_dual": (
+        lambda x, targets, decay: torch.linalg.solve(x.T @ x + decay * torch.eye(x.shape[1]), x.T @ targets),
+        lambda: [(torch.randn(images, features), torch.randn(images, classes), decay)
+                 for images, features, classes, decay in ((4, 9, 3, 2.0), (6, 6, 2, 0.5), (3, 20, 5, 10.0))],
+        "W = X^T (X X^T + decay I)^-1 Y: the identity is as large as there are images, X^T comes last from the left"),
+    "resize_to_rectangle": (
+        lambda positions, rows, columns: torch.cat([positions[:, :1], F.interpolate(
+            positions[:, 1:].transpose(1, 2).unflatten(2, (side := math.isqrt(positions.shape[1]), side)),
+            size=(rows, columns), mode="bilinear", align_corners=True).flatten(2).transpose(1, 2)], dim=1),
+        lambda: [(torch.randn(1, 1 + side**2, width), rows, columns)
+                 for side, width, rows, columns in ((4, 5, 6, 9), (3, 8, 5, 3), (6, 2, 4, 12))],
+        "the class token stays in front; the others become [1, D, n, n], then F.interpolate with align_corners=True"),
+    "gain": (
+        lambda pretrained, scratch: ((pretrained - scratch).mean().item(),
+                                     ((pretrained - scratch).std() / len(scratch) ** 0.5).item()),
+        lambda: [(0.8 + 0.05 * torch.randn(seeds), 0.6 + 0.05 * torch.randn(seeds)) for seeds in (3, 5, 20)],
+        "take the differences first; their standard deviation (n - 1) over the root of n is the standard error"),
     "ensemble": (
         lambda probabilities: probabilities.mean(0).argmax(-1),
         lambda: [((3 * torch.randn(*sizes)).softmax(-1),) for sizes in ((3, 40, 3), (5, 30, 10), (1, 7, 4))],
         "average over the models first, then take the class; a vote of classes is something else"),
 }
+
+
+def _outspoken(model: vit.ViT) -> vit.ViT:
+    """The model in evaluation mode with a random head and strong attention, so that every part of it can be told."""
+    nn.init.normal_(model.head.weight)
+    for block in model.blocks:
+        nn.init.normal_(block.msa.qkv.weight)
+    return model.eval()
 
 
 class NotYet(Exception):

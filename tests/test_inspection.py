@@ -1,9 +1,11 @@
-"""inspection: attention rollout against cases worked out by hand, and on models whose attention is known."""
+"""inspection against cases worked out by hand, and on models whose filters, positions and attention are known."""
+import math
+
 import pytest
 import torch
 
 from going_modular import inspection
-from going_modular.vit import ViT
+from going_modular.vit import ViT, patchify
 
 SIZES = {"image_size": 12, "patch_size": 4, "num_classes": 3, "num_layers": 3, "hidden_size": 24, "mlp_size": 40,
          "num_heads": 3}  # 3 x 3 patches
@@ -128,3 +130,136 @@ def test_overlay_darkens_where_the_map_is_low():
     assert pixels.shape == (2, 8, 8, 3) and pixels[..., 0].max() == 0
     assert pixels[0, :, :2, 1:].min() == 1 and pixels[0, :, -2:].max() == 0  # left light, right dark
     assert torch.equal(pixels[1], (images[1] * 0.5 + 0.5).permute(1, 2, 0))  # no differences: the image itself
+
+
+# filters
+
+
+def test_components_are_found_again():
+    """Filters that are made of two patterns: the components are these two, by their share of the variance."""
+    model = ViT(**SIZES)
+    stripes, edge = torch.zeros(3, 4, 4), torch.zeros(3, 4, 4)
+    stripes[:, ::2], stripes[:, 1::2], stripes[0, 0, 0] = -1, 1, -1.5
+    edge[1, :, :2], edge[1, :, 2:] = 1.25, -1  # green alone, left against right
+    edge -= stripes * (edge * stripes).sum() / (stripes * stripes).sum()
+    strengths = torch.randn(24, 2)
+    strengths -= strengths.mean(dim=0)
+    strengths = torch.linalg.qr(strengths)[0] * torch.tensor([3.0, 1.0])
+    patterns = torch.stack([stripes / stripes.norm(), edge / edge.norm()])
+    with torch.no_grad():
+        model.patch_embedding.projection.weight.copy_(strengths @ patterns.flatten(1) + torch.randn(48))  # and a mean
+    components, shares = inspection.filter_components(model, count=4)
+    torch.testing.assert_close(shares, torch.tensor([0.9, 0.1, 0, 0]))
+    torch.testing.assert_close(components[0], -patterns[0])  # its largest entry, -1.5, is positive
+    torch.testing.assert_close(components[1], patterns[1])
+
+
+def test_components_see_a_patch_as_the_embedding_does():
+    """Channel first: turned back into a row, a component is a direction of patchify's patches."""
+    model, image = ViT(**SIZES), torch.randn(1, 3, 12, 12)
+    components, _ = inspection.filter_components(model, count=24)
+    corner = (components * image[0, :, :4, :4]).sum(dim=(1, 2, 3))
+    torch.testing.assert_close(corner, components.flatten(1) @ patchify(image, 4)[0, 0])
+    assert torch.linalg.svdvals(components.flatten(1)).sub(1).abs().max() < 1e-5  # orthogonal, of length 1
+
+
+def test_more_components_than_there_are_is_an_error():
+    for count in (0, 25):
+        with pytest.raises(ValueError, match="there are 24 components"):
+            inspection.filter_components(ViT(**SIZES), count)
+
+
+# positions
+
+
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_tiles_stand_where_their_patches_lie(pool):
+    """The embedding of a patch has 1 at its row and 1 at its column: same place 1, same row or column a half."""
+    model = ViT(**SIZES, pool=pool)
+    with torch.no_grad():
+        model.position_embedding.fill_(7.0)  # the class token's, which must not matter
+        for patch in range(9):
+            own = torch.zeros(24)
+            own[patch // 3] = own[10 + patch % 3] = patch + 1.0  # another length for each
+            model.position_embedding[0, patch - 9] = own
+    similarity = inspection.position_similarity(model)
+    rows, columns = torch.meshgrid(torch.arange(3), torch.arange(3), indexing="ij")
+    for row in range(3):
+        for column in range(3):
+            expected = ((rows == row) * 0.5 + (columns == column) * 0.5)
+            torch.testing.assert_close(similarity[row, column], expected)
+
+
+def test_before_training_no_two_places_are_alike():
+    torch.manual_seed(0)
+    similarity = inspection.position_similarity(ViT(**{**SIZES, "hidden_size": 768})).flatten(2).flatten(0, 1)
+    torch.testing.assert_close(similarity.diagonal(), torch.ones(9))
+    assert (similarity - torch.eye(9)).abs().max() < 5 / math.sqrt(768)  # the cosines spread by 1 / sqrt(D)
+
+
+# distances
+
+
+def test_distances_on_two_by_two_patches():
+    across = 16 * math.sqrt(2)
+    expected = [[0, 16, 16, across], [16, 0, across, 16], [16, across, 0, 16], [across, 16, 16, 0]]
+    torch.testing.assert_close(inspection.patch_distances(2, 16), torch.tensor(expected))
+
+
+def test_neighbours_in_a_row_are_patches_after_another():
+    distances = inspection.patch_distances(3, 4)
+    assert distances[0, 1] == 4 and distances[2, 3] == 4 * math.sqrt(5)  # patch 3 begins the second row
+
+
+@pytest.mark.parametrize("class_token", [0, 1])
+def test_distance_of_known_attention(class_token):
+    """Two heads on 3 x 3 patches: one looks at itself, the other at the first patch of all."""
+    tokens = 9 + class_token
+    itself, first = torch.eye(tokens), torch.zeros(tokens, tokens)
+    first[:, class_token] = 1
+    found = inspection.attention_distance([torch.stack([itself, first]).expand(5, 2, -1, -1)] * 3, patch_size=4)
+    mean = 4 * (0 + 1 + 2 + 1 + 2**0.5 + 5**0.5 + 2 + 5**0.5 + 8**0.5) / 9
+    torch.testing.assert_close(found, torch.tensor([[0, mean]] * 3))
+
+
+def test_even_attention_reaches_as_far_as_two_random_patches_lie_apart():
+    found = inspection.attention_distance([torch.full((1, 1, 5, 5), 0.2)], patch_size=16)
+    torch.testing.assert_close(found, torch.tensor([[(16 + 16 + 16 * math.sqrt(2)) / 4]]))
+
+
+def test_weight_on_the_class_token_does_not_count():
+    plain = torch.rand(2, 3, 10, 10)
+    plain = plain / plain.sum(dim=-1, keepdim=True)
+    drawn = plain.clone() * 0.25
+    drawn[..., 0] += 0.75  # every token gives three quarters of its weight to the class token
+    torch.testing.assert_close(inspection.attention_distance([drawn], 4), inspection.attention_distance([plain], 4))
+
+
+def test_distance_is_a_mean_over_images():
+    given = random_attentions(tokens=10)
+    one_by_one = [inspection.attention_distance([a[i : i + 1] for a in given], 4) for i in range(2)]
+    found = inspection.attention_distance(given, 4)
+    assert found.shape == (4, 3)
+    torch.testing.assert_close(found, torch.stack(one_by_one).mean(dim=0))
+
+
+def test_tokens_that_are_no_square_are_an_error():
+    with pytest.raises(ValueError, match="7 tokens are no square"):
+        inspection.attention_distance([torch.full((1, 1, 7, 7), 1 / 7)], 4)
+
+
+def test_attended_tokens_counts_those_that_share():
+    alone, two, even = torch.eye(8), torch.zeros(8, 8), torch.full((8, 8), 1 / 8)
+    two[:, :2] = 0.5
+    found = inspection.attended_tokens([torch.stack([alone, two, even])[None].expand(2, -1, -1, -1)] * 2)
+    torch.testing.assert_close(found, torch.tensor([[1.0, 2.0, 8.0]] * 2))
+    one_query = inspection.attended_tokens([torch.full((1, 1, 1, 8), 1 / 8)])
+    torch.testing.assert_close(one_query, torch.tensor([[8.0]]))
+
+
+def test_the_measures_take_what_a_model_gives():
+    model = ViT(**SIZES)
+    given = inspection.attentions(model, torch.randn(2, 3, 12, 12))
+    distance, tokens = inspection.attention_distance(given, 4), inspection.attended_tokens(given)
+    assert distance.shape == tokens.shape == (3, 3)
+    assert 0 < distance.min() and distance.max() < 8 * math.sqrt(2) and 1 < tokens.min() and tokens.max() < 10

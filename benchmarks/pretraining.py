@@ -1,0 +1,117 @@
+"""What pre-training is worth on small sets of photos: 5, 20 and 60 minutes of it, against none.
+
+python -m benchmarks.pretraining --data FOLDER --run runs/pretraining [--minutes 5 20 60]
+    ->  benchmarks/results/pretraining.json
+
+FOLDER holds train/CLASS/ and test/CLASS/ of many classes, such as Food-101 without the three dishes. Five triples of
+its classes are set aside, others than those that chose the recipe (benchmarks.recipe_search): 75 images of each class
+to train, up to 400 to score. On all other classes a ViT is trained by `python -m going_modular.train`, once for each
+length; a length counts images, as many as this machine trains on in so many minutes (measured first, and kept in --run,
+as are the runs themselves: the command can be stopped and given again). Then the same command trains on each triple,
+from scratch and with --weights of each run, on as many images. The learning rate after pre-training is the one that is
+best on a sixth triple after the shortest pre-training.
+"""
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+from benchmarks.common import write_log
+from benchmarks.main_job import summary, tell, train_vit
+from benchmarks.recipe_search import lay_out
+from going_modular import data_setup, train
+
+TRIPLES, OTHER_TRIPLE = (4, 5, 6, 7, 8), 9
+PRETRAINING = "--model Mini --image-size 64 --min-scale 0.35 --hold-out 0.02".split()
+RATES = ("0.0005", "0.001", "0.002")
+
+
+def lay_out_others(source: Path, without: set[str], target: Path) -> None:
+    """Link the class folders of source/{train,test}/, except those of some classes, to target/."""
+    for part in ("train", "test"):
+        (target / part).mkdir(parents=True)
+        for folder in (source / part).iterdir():
+            if folder.name not in without:
+                (target / part / folder.name).symlink_to(folder.resolve())
+
+
+def pretrain(data: Path, run: Path, epochs: int) -> dict:
+    """What results.json says of the run in this folder; it is made, or gone on with, where it is not finished."""
+    if not (run / "results.json").is_file():
+        options = ["--data", str(data), *PRETRAINING, "--epochs", str(epochs), "--output", str(run), "--resume"]
+        if train.main(options if (run / "last.pt").is_file() else options[:-1]):
+            raise SystemExit(2)
+    return json.loads((run / "results.json").read_text())
+
+
+def images_a_second(data: Path, run: Path) -> float:
+    """Training images a second by the settings of the pre-training, evaluation included; measured once."""
+    file = run / "images_a_second.json"
+    if not file.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            for part, count in (("train", 40), ("test", 5)):  # of each class
+                for classes in (data / part).iterdir():
+                    (Path(folder) / "data" / part / classes.name).mkdir(parents=True)
+                    for image in sorted(classes.iterdir())[:count]:
+                        (Path(folder) / "data" / part / classes.name / image.name).symlink_to(image.resolve())
+            results = pretrain(Path(folder) / "data", Path(folder) / "run", 3)
+        run.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(results["train_images"] * 0.98 * 3 / results["train_seconds"]))
+    return json.loads(file.read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run", type=Path, default=Path("runs/pretraining"), help="folder of the runs")
+    parser.add_argument("--minutes", type=int, nargs="+", default=[5, 20, 60])
+    parser.add_argument("--epochs", default="20", help="of the small sets of 225 images, each of which is shown "
+                        "5 times in an epoch")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    of_all = ["--model", "Mini", "--image-size", "64"]
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        classes = {triple: lay_out(args.data, triple, folder / str(triple)) for triple in (*TRIPLES, OTHER_TRIPLE)}
+        lay_out_others(args.data, {name for names in classes.values() for name in names}, folder / "others")
+        train_images = len(data_setup.load(folder / "others").train)
+        rate = images_a_second(folder / "others", args.run)
+        print(f"{train_images} images to pre-train on, {rate:.0f} a second")
+
+        def on_triples(name: str, options: list[str]) -> dict:
+            runs = []
+            for triple in TRIPLES:
+                runs.append(train_vit(str(folder / str(triple)), 0, args.device, ["--epochs", args.epochs, *options]))
+                tell(name, triple, runs[-1])
+            return {"test_accuracy": summary([run["test_accuracy"] for run in runs]),
+                    "test_loss": summary([run["test_loss"] for run in runs]), "settings": runs[0]["settings"]}
+
+        pretrained, lr = {}, None
+        for minutes in args.minutes:
+            run = args.run / f"{minutes}_minutes"
+            results = pretrain(folder / "others", run, max(1, round(minutes * 60 * rate / train_images / 0.98)))
+            if lr is None:
+                tried = {lr: train_vit(str(folder / str(OTHER_TRIPLE)), 0, args.device, [
+                    "--epochs", args.epochs, "--weights", str(run), "--lr", lr])["test_accuracy"] for lr in RATES}
+                lr = max(tried, key=tried.get)
+                print(f"learning rates after pre-training: {tried}")
+            pretrained[minutes] = {
+                "images": round(results["epochs"] * train_images * 0.98), "test_accuracy": results["test_accuracy"],
+                "train_seconds": results["train_seconds"],
+                "triples": on_triples(f"{minutes} minutes", ["--weights", str(run), "--lr", lr])}
+        scratch = on_triples("from scratch", of_all)
+
+    for values in pretrained.values():
+        gains = [after - before for after, before in zip(values["triples"]["test_accuracy"]["each"],
+                                                         scratch["test_accuracy"]["each"], strict=True)]
+        values["gain"] = {**summary(gains), "standard_error": round(statistics.stdev(gains) / len(gains) ** 0.5, 4)}
+    write_log("pretraining", {
+        "train_images": train_images, "classes": len(classes), "triples": [classes[triple] for triple in TRIPLES],
+        "images_a_second": round(rate), "lr": lr, "accuracy_on_the_sixth_triple": tried, "epochs": args.epochs,
+        "scratch": scratch, "pretrained": pretrained})
+
+
+if __name__ == "__main__":
+    main()
