@@ -527,23 +527,27 @@ def recolor(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
 
 
 class RandomView(View):
-    """A random crop, mirrored half of the time, its colours shifted.
+    """A random crop, mirrored half of the time, its colours shifted; on request turned and with a margin before.
 
-    The same as torchvision's RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage, ToDtype and Normalize in a
-    row, with less work: one resize cuts and scales, and colours change for a batch at once.
+    The same as torchvision's RandomRotation, Pad, RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage,
+    ToDtype and Normalize in a row, with less work: one resize cuts and scales, and colours change for a batch at once.
     Random numbers come from torch's default generator. first: a change of the PIL image that comes before.
     """
 
-    def __init__(self, image_size: int, min_scale: float, flip: bool, color_jitter: float,
-                 first: Callable | None = None):
+    def __init__(self, image_size: int, min_scale: float, flip: bool, color_jitter: float, stretch: float = 4 / 3,
+                 turn: float = 0.0, margin: float = 0.0, first: Callable | None = None):
         self.image_size, self.min_scale, self.flip, self.color_jitter = image_size, min_scale, flip, color_jitter
-        self.first = first
+        self.stretch, self.turn, self.margin, self.first = stretch, turn, margin, first
 
     def cut(self, image: Image.Image) -> tuple[np.ndarray, tuple[float, float, float]]:
         image = self.first(image) if self.first else image
+        if self.turn:
+            image = image.rotate(self.turn * (2 * torch.rand(()).item() - 1), Image.Resampling.BILINEAR)
+        if self.margin:
+            image = ImageOps.expand(image, round(self.margin * max(image.size)))
         scale, shape, left, top, mirror, *jitter = torch.rand(8).tolist()
         area = image.width * image.height * (self.min_scale + (1 - self.min_scale) * scale)
-        ratio = (3 / 4) ** (1 - 2 * shape)  # 3:4 to 4:3, even on a logarithmic scale
+        ratio = self.stretch ** (2 * shape - 1)  # of the sides, even on a logarithmic scale
         width, height = min((area * ratio) ** 0.5, image.width), min((area / ratio) ** 0.5, image.height)
         left, top = left * (image.width - width), top * (image.height - height)
         image = image.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR,
@@ -566,7 +570,8 @@ class CentralView(View):
 
 
 def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True, color_jitter: float = 0.2,
-                    trivial_augment: float = 0.0) -> RandomView:
+                    trivial_augment: float = 0.0, stretch: float = 4 / 3, turn: float = 0.0,
+                    margin: float = 0.0) -> RandomView:
     """Augmentation for a small set of photos, so that no image is seen twice in the same way.
 
     min_scale: the crop covers this share of the image or more; smaller crops may miss the dish.
@@ -574,9 +579,13 @@ def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True,
     color_jitter: brightness, contrast and saturation vary by up to this share; hue does not, as it tells dishes apart.
     trivial_augment: the share of images that go through TrivialAugment first (one random change of colours or of
         geometry, of random strength; Mueller and Hutter, 2021).
+    stretch: the most by which one side of a crop is longer than the other.
+    turn: rotate by up to so many degrees, for digits; black comes in at the corners.
+    margin: this share of the side is added on each side, in black, before the crop: a digit then gets smaller as often
+        as larger, and may be shifted without being cut off.
     """
     first = v2.RandomApply([v2.TrivialAugmentWide()], trivial_augment) if trivial_augment else None
-    return RandomView(image_size, min_scale, flip, color_jitter, first)
+    return RandomView(image_size, min_scale, flip, color_jitter, stretch, turn, margin, first)
 
 
 def eval_transform(image_size: int) -> CentralView:

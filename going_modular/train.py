@@ -32,7 +32,12 @@ OPTIONS = {
         ("skip-bad-images", bool, False, "leave out images that can't be read, and count them"),
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
         ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.25 for a "
-         "set of fewer than 1,000 images, else 0.85"),
+         "set of fewer than 1,000 images, 0.65 for digits with their margin, else 0.85"),
+        ("stretch", float, None, "the most by which one side of a crop is longer than the other; default: 1.33, for "
+         "digits 1.1"),
+        ("turn", float, None, "turn a training image by up to so many degrees; default: 0, for digits 5"),
+        ("margin", float, None, "share of its side that a training image gets as a black margin on each side before "
+         "the crop; default: 0, for digits 0.07"),
         ("color-jitter", float, None, "brightness, contrast and saturation of a training image vary by up to this "
          "share; default: 0.2, for digits 0"),
         ("trivial-augment", float, None, "share of the training images that TrivialAugment changes; default: 0.5 for a "
@@ -96,6 +101,10 @@ BY_SIZE = {  # defaults for a set below 1,000 images, which is soon known by hea
     "min_scale": (0.25, 0.85), "trivial_augment": (0.5, 0.0), "test_crops": (3, 1), "drop_path": (0.2, 0.0),
     "weight_decay": (0.5, 0.05), "mixup": (0.5, 0.0),
 }
+BY_KIND = {  # defaults for photos, and for digits, which a loader knows by their name
+    "color_jitter": (0.2, 0.0), "stretch": (4 / 3, 1.1), "turn": (0.0, 5.0), "margin": (0.0, 0.07),
+    "min_scale": (None, 0.65),
+}
 VARIANT_SIZES = {"layers": "num_layers", "hidden_size": "hidden_size", "heads": "num_heads", "mlp_size": "mlp_size"}
 
 
@@ -140,8 +149,9 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
         settings["repeats"] = math.ceil(1000 / len(data.train))
     if settings["epochs"] is None:
         settings["epochs"] = max(5, round((45_000 if few else 31_000) / len(data.train) / settings["repeats"]))
-    if settings["color_jitter"] is None:
-        settings["color_jitter"] = 0.2 if data.flip else 0.0
+    for name, (for_photos, for_digits) in BY_KIND.items():
+        if settings[name] is None:
+            settings[name] = for_photos if data.flip else for_digits
     for name, (for_few, for_many) in BY_SIZE.items():
         if settings[name] is None:
             settings[name] = for_few if few else for_many
@@ -367,8 +377,13 @@ def recipe_of(settings: dict) -> Recipe:
         raise ValueError(f"min_scale must be above 0 and at most 1, not {settings['min_scale']}")
     if not 0 <= settings["trivial_augment"] <= 1:
         raise ValueError(f"trivial_augment must be at least 0 and at most 1, not {settings['trivial_augment']}")
-    if not 0 <= settings["color_jitter"] <= 1:
-        raise ValueError(f"color_jitter must be at least 0 and at most 1, not {settings['color_jitter']}")
+    for name in ("color_jitter", "margin"):
+        if not 0 <= settings[name] <= 1:
+            raise ValueError(f"{name} must be at least 0 and at most 1, not {settings[name]}")
+    if not settings["stretch"] >= 1:
+        raise ValueError(f"stretch must be at least 1, not {settings['stretch']}")
+    if not 0 <= settings["turn"] <= 180:
+        raise ValueError(f"turn must be at least 0 and at most 180 degrees, not {settings['turn']}")
     for name, least in (("num_workers", 0), ("repeats", 1), ("test_crops", 1)):
         if settings[name] < least:
             raise ValueError(f"{name} must be at least {least}, not {settings[name]}")
@@ -383,8 +398,8 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
         if len(images) < distributed.size():
             raise ValueError(f"{distributed.size()} processes can't share {len(images)} {name} images: start fewer")
     augmented = data_setup.train_transform(size, settings["min_scale"], flip=data.flip,
-                                           color_jitter=settings["color_jitter"],
-                                           trivial_augment=settings["trivial_augment"])
+                                           **{name: settings[name] for name in (
+                                               "color_jitter", "trivial_augment", "stretch", "turn", "margin")})
     plain = data_setup.eval_transform(size)
     train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers,
                                           repeats=settings["repeats"], parts=settings["parts"])

@@ -656,6 +656,21 @@ def test_train_transform(photo):
         assert {int(torch.sign(view[0, :, -1].mean() - view[0, :, 0].mean())) for view in views} == expected
 
 
+def test_margin_and_turn_keep_a_digit_whole_and_its_mean_size():
+    square = Image.new("RGB", (28, 28))
+    square.paste((255, 255, 255), (6, 6, 22, 22))
+    torch.manual_seed(0)
+    shrunk = data_setup.train_transform(28, min_scale=1.0, flip=False, color_jitter=0, stretch=1, margin=0.07)(square)
+    assert (shrunk[0] + 1).sum() / 2 == pytest.approx(256 * (28 / 32) ** 2, rel=0.02)  # two pixels on each side
+    views = torch.stack([data_setup.train_transform(28, min_scale=0.65, flip=False, color_jitter=0, turn=9,
+                                                    stretch=1.1, margin=0.07)(square)[0] for _ in range(200)])
+    areas = (views + 1).sum(dim=(1, 2)) / 2
+    assert areas.min() < 0.87 * 256 and areas.max() > 1.1 * 256 and 0.93 < areas.mean() / 256 < 1.12
+    edges = torch.cat([views[:, 0], views[:, -1], views[:, :, 0], views[:, :, -1]], dim=1)
+    assert edges.max() < -0.5  # nothing of the square is cut off
+    assert len(views.flatten(1).unique(dim=0)) == 200
+
+
 def test_trivial_augment_sees_its_share_of_the_images(photo, monkeypatch):
     black = torch.nn.Module()
     black.forward = lambda image: Image.new("RGB", image.size)

@@ -133,8 +133,9 @@ def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
         "loaders", []).append((len(dataset), batch, rest)) or loader(dataset, transform, batch, **rest))
     assert main(["--data", str(colours), "--output", str(tmp_path / "r"), *QUICK, "--epochs", "1", "--hold-out", "0.25",
                  "--min-scale", "0.6", "--trivial-augment", "0.3", "--color-jitter", "0.1", "--batch-size", "7",
-                 "--repeats", "2", "--seed", "4"]) == 0
-    assert seen == {"size": 16, "min_scale": 0.6, "color_jitter": 0.1, "trivial_augment": 0.3, "loaders": [
+                 "--stretch", "1.2", "--turn", "3", "--margin", "0.2", "--repeats", "2", "--seed", "4"]) == 0
+    assert seen == {"size": 16, "min_scale": 0.6, "color_jitter": 0.1, "trivial_augment": 0.3, "stretch": 1.2,
+                    "turn": 3, "margin": 0.2, "loaders": [
         (27, 7, {"shuffle": True, "seed": 4, "num_workers": 0, "repeats": 2, "parts": 1}), (9, 7, {"num_workers": 0}),
         (12, 7, {"num_workers": 0})]}
 
@@ -176,6 +177,9 @@ def test_wilson_interval():
     (["--pool", "max"], 'pool must be "token" or "mean"'),
     (["--hold-out", "1.5"], "hold_out must be above 0 and below 1"),
     (["--color-jitter", "2"], "color_jitter must be at least 0 and at most 1"),
+    (["--stretch", "0.5"], "stretch must be at least 1"),
+    (["--turn", "-1"], "turn must be at least 0"),
+    (["--margin", "2"], "margin must be at least 0 and at most 1"),
     (["--parts", "0"], "parts must be at least 1"),
     (["--parts", "65"], "a batch of"),
     (["--shard"], "start them by torchrun"),
