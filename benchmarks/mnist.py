@@ -18,7 +18,7 @@ from benchmarks.main_job import summary, tell, train_cnn, train_vit
 from going_modular import data_setup, train
 
 RECIPE = ("--patch-size 7 --layers 4 --hidden-size 128 --heads 4 --mlp-size 256 --pool mean --hold-out 0.02 "
-          "--epochs 6").split()
+          "--epochs 2 --repeats 3").split()
 
 
 def mean_f1(confusion_matrix: list[list[int]]) -> float:

@@ -32,12 +32,12 @@ OPTIONS = {
         ("skip-bad-images", bool, False, "leave out images that can't be read, and count them"),
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
         ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.25 for a "
-         "set of fewer than 1,000 images, 0.65 for digits with their margin, else 0.85"),
+         "set of fewer than 1,000 images, 0.8 for digits with their margin, else 0.85"),
         ("stretch", float, None, "the most by which one side of a crop is longer than the other; default: 1.33, for "
-         "digits 1.1"),
+         "digits 1.05"),
         ("turn", float, None, "turn a training image by up to so many degrees; default: 0, for digits 5"),
         ("margin", float, None, "share of its side that a training image gets as a black margin on each side before "
-         "the crop; default: 0, for digits 0.07"),
+         "the crop; default: 0, for digits 0.036"),
         ("color-jitter", float, None, "brightness, contrast and saturation of a training image vary by up to this "
          "share; default: 0.2, for digits 0"),
         ("trivial-augment", float, None, "share of the training images that TrivialAugment changes; default: 0.5 for a "
@@ -102,8 +102,8 @@ BY_SIZE = {  # defaults for a set below 1,000 images, which is soon known by hea
     "weight_decay": (0.5, 0.05), "mixup": (0.5, 0.0),
 }
 BY_KIND = {  # defaults for photos, and for digits, which a loader knows by their name
-    "color_jitter": (0.2, 0.0), "stretch": (4 / 3, 1.1), "turn": (0.0, 5.0), "margin": (0.0, 0.07),
-    "min_scale": (None, 0.65),
+    "color_jitter": (0.2, 0.0), "stretch": (4 / 3, 1.05), "turn": (0.0, 5.0), "margin": (0.0, 0.036),
+    "min_scale": (None, 0.8),
 }
 VARIANT_SIZES = {"layers": "num_layers", "hidden_size": "hidden_size", "heads": "num_heads", "mlp_size": "mlp_size"}
 
