@@ -1,7 +1,11 @@
 """Variants of the ViT that only an experiment needs, as subclasses: what they share with it stays one code."""
-import torch
+import math
 
-from going_modular.vit import ViT
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
+
+from going_modular.vit import MultiheadSelfAttention, ViT
 
 
 def sinusoidal_positions(tokens: int, hidden_size: int) -> torch.Tensor:
@@ -28,3 +32,100 @@ class SinusoidalViT(ViT):
         positions = sinusoidal_positions(*self.position_embedding.shape[1:]).to(self.position_embedding)
         del self.position_embedding
         self.register_buffer("position_embedding", positions[None])
+
+
+class OrderBlindViT(ViT):
+    """A ViT without positions (Table 8, first row): zeros in their place, which no training changes.
+
+    It can't tell in which order the patches come. With the same seed, all other weights start as those of a ViT.
+    """
+
+    def initialize(self) -> None:
+        super().initialize()
+        zeros = torch.zeros_like(self.position_embedding, requires_grad=False)
+        del self.position_embedding
+        self.register_buffer("position_embedding", zeros)
+
+
+class RowsAndColumns(nn.Module):
+    """Positions [1, tokens, hidden_size] as a function of three smaller tables (Appendix D.4, 2-D).
+
+    Of each patch the first half of the numbers tells its row, the second half its column; the class token, if there is
+    one, has numbers of its own. `side` is the number of patches in a row.
+    """
+
+    def __init__(self, side: int):
+        super().__init__()
+        self.side = side
+
+    def forward(self, token: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """token [1, 0 or 1, hidden_size], rows and columns [side, hidden_size / 2] -> [1, tokens, hidden_size]"""
+        grid = torch.cat([rows.repeat_interleave(self.side, dim=0), columns.repeat(self.side, 1)], dim=1)
+        return torch.cat([token, grid[None]], dim=1)
+
+    def right_inverse(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Where the tables start: the rows as in the first column of the given positions, and the other way round."""
+        patches, half = self.side**2, positions.shape[-1] // 2
+        token, grid = positions[:, :-patches], positions[0, -patches:].unflatten(0, (self.side, self.side))
+        return token.clone(), grid[:, 0, :half].clone(), grid[0, :, half:].clone()
+
+
+class RowColumnViT(ViT):
+    """A ViT with the 2-D positions of Table 8: `position_embedding` is put together from a table of rows, a table of
+    columns and the class token's own position, and these three are what is trained.
+
+    With the same seed, all other weights start as those of a ViT. Raises ValueError for an odd hidden_size.
+    """
+
+    def initialize(self) -> None:
+        super().initialize()
+        if self.settings["hidden_size"] % 2:
+            raise ValueError(f"hidden_size must be even for rows and columns, not {self.settings['hidden_size']}")
+        side = self.settings["image_size"] // self.settings["patch_size"]
+        register_parametrization(self, "position_embedding", RowsAndColumns(side))
+
+
+class RelativeSelfAttention(MultiheadSelfAttention):
+    """MSA with 1-D relative positions (Appendix D.4): [batch, tokens, hidden_size] -> the same shape.
+
+    Each offset p_q - p_k between two tokens of the sequence has an embedding r, which all heads share. It serves as a
+    second key: the scores are q k^T + q r^T.
+    """
+
+    def __init__(self, tokens: int, hidden_size: int, num_heads: int, dropout: float = 0.0):
+        super().__init__(hidden_size, num_heads, dropout)
+        self.relative_keys = nn.Parameter(0.02 * torch.randn(2 * tokens - 1, self.head_size))
+        places = torch.arange(tokens)
+        offsets = places[:, None] - places + tokens - 1  # [queries, keys], from 0 to 2 (tokens - 1)
+        self.register_buffer("offsets", offsets, persistent=False)
+
+    def forward(self, z: torch.Tensor, num_queries: int | None = None, intermediates: dict | None = None):
+        """With num_queries, the result for the first so many tokens alone: [batch, num_queries, hidden_size]."""
+        q, k, v = self.qkv(z).unflatten(-1, (3, self.num_heads, self.head_size)).permute(2, 0, 3, 1, 4)
+        q, r = q[:, :, :num_queries], self.relative_keys[self.offsets[:num_queries]]
+        # q, k, v: [batch, num_heads, tokens, head_size]; r: [queries, tokens, head_size]
+        scores = q @ k.transpose(-2, -1) + torch.einsum("bhqd, qkd -> bhqk", q, r)
+        weights = torch.softmax(scores / math.sqrt(self.head_size), dim=-1)
+        if intermediates is not None:
+            intermediates["attention"] = weights
+        return self.dropout(self.out((weights @ v).transpose(1, 2).flatten(-2)))
+
+
+class RelativeViT(OrderBlindViT):
+    """A ViT whose attention knows how far apart two tokens are, and nothing else of where they stand (Table 8).
+
+    With the same seed, all other weights start as those of a ViT. count_macs leaves out the scores of the offsets,
+    tokens^2 hidden_size a layer.
+    """
+
+    def __init__(self, *sizes, **settings):
+        super().__init__(*sizes, **settings)
+        s, tokens = self.settings, self.position_embedding.shape[1]
+        for block in self.blocks:
+            plain = block.msa
+            block.msa = RelativeSelfAttention(tokens, s["hidden_size"], s["num_heads"], s["dropout"])
+            block.msa.load_state_dict(plain.state_dict(), strict=False)
+
+
+# The kinds of positions of Table 8, each added where the paper adds it by default.
+POSITIONS = {"none": OrderBlindViT, "1-D": ViT, "2-D": RowColumnViT, "relative": RelativeViT}

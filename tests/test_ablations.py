@@ -1,12 +1,14 @@
 """Variants of the ViT, and the CNN that it is compared with."""
+import copy
 import math
 
 import pytest
 import torch
 
+from going_modular import ablations
 from going_modular.ablations import SinusoidalViT, sinusoidal_positions
 from going_modular.baselines import cnn, matching_width
-from going_modular.vit import ViT, count_macs, count_parameters
+from going_modular.vit import MultiheadSelfAttention, ViT, count_macs, count_parameters
 
 SIZES = {"image_size": 16, "patch_size": 4, "num_classes": 3, "num_layers": 2, "hidden_size": 24, "mlp_size": 48,
          "num_heads": 2}
@@ -74,3 +76,103 @@ def test_a_cnn_of_matching_width():
     assert sizes == sorted(sizes) and min(sizes, key=lambda size: abs(size - 200_000)) == sizes[1]
     assert cnn(10, 4, in_channels=1)(torch.randn(2, 1, 28, 28)).shape == (2, 10)
     assert cnn(3, 4)(torch.randn(2, 3, 64, 64)).shape == (2, 3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Table 8
+
+
+@pytest.mark.parametrize("pool", ["token", "mean"])
+@pytest.mark.parametrize("kind", ablations.POSITIONS)
+def test_the_kinds_of_positions_start_alike_in_all_else(kind, pool):
+    models = []
+    for cls in (ViT, ablations.POSITIONS[kind]):
+        torch.manual_seed(5)
+        models.append(cls(**SIZES, pool=pool))
+    plain, other = models
+    theirs, ours = (dict(model.named_parameters()) for model in models)
+    shared = theirs.keys() & ours.keys() - {"position_embedding"}
+    assert len(shared) == len(theirs) - 1 and all(torch.equal(theirs[name], ours[name]) for name in shared)
+    assert other.position_embedding.shape == plain.position_embedding.shape and count_macs(other) == count_macs(plain)
+    tokens = 17 if pool == "token" else 16
+    positions = {"none": 0, "1-D": 24 * tokens, "2-D": 24 * (tokens - 16) + 2 * 4 * 12,
+                 "relative": 2 * 12 * (2 * tokens - 1)}
+    assert count_parameters(other) - (count_parameters(plain) - 24 * tokens) == positions[kind]
+
+
+@pytest.mark.parametrize("kind", ablations.POSITIONS)
+def test_only_a_vit_without_positions_is_blind_to_order(kind):
+    model = ablations.POSITIONS[kind](**SIZES).eval()
+    torch.nn.init.normal_(model.head.weight)
+    for block in model.blocks:
+        torch.nn.init.normal_(getattr(block.msa, "relative_keys", torch.empty(1)))
+    images = torch.randn(2, 3, 16, 16)
+    moved = torch.cat([images[..., 8:], images[..., :8]], dim=-1)  # two columns of patches change places with two
+    assert torch.allclose(model(images), model(moved), atol=1e-5) == (kind == "none")
+
+
+@pytest.mark.parametrize("kind", ablations.POSITIONS)
+def test_training_moves_all_positions_but_zeros(kind):
+    model = ablations.POSITIONS[kind](**SIZES)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for _ in range(2):  # the first step moves the head alone, which starts with zeros
+        torch.nn.functional.cross_entropy(model(torch.randn(4, 3, 16, 16)), torch.arange(4) % 3).backward()
+        optimizer.step()
+    still = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+    assert still == ({"position_embedding"} if kind in ("none", "relative") else set())
+
+
+@pytest.mark.parametrize("kind", ablations.POSITIONS)
+def test_what_a_vit_can_do_they_can(kind):
+    model = ablations.POSITIONS[kind](**SIZES, dropout=0.1).eval()
+    torch.nn.init.normal_(model.head.weight)
+    images, intermediates = torch.randn(2, 3, 16, 16), {}
+    logits = model(images)
+    assert torch.allclose(model(images, intermediates), logits, atol=1e-5)
+    assert torch.allclose(intermediates["block01.attention"].sum(-1), torch.ones(2, 2, 17))
+    assert torch.equal(copy.deepcopy(model)(images), logits)
+    other = ablations.POSITIONS[kind](**model.settings).eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(images), logits)
+    with torch.device("meta"):
+        assert ablations.POSITIONS[kind](**SIZES).position_embedding.is_meta
+
+
+def test_rows_and_columns_are_where_the_patches_are():
+    model = ablations.RowColumnViT(**SIZES)
+    grid = model.position_embedding[0, 1:].view(4, 4, 24)  # rows, columns
+    assert torch.equal(grid[:, 0, :12], grid[:, 3, :12]) and torch.equal(grid[0, :, 12:], grid[2, :, 12:])
+    assert not torch.equal(grid[0, :, :12], grid[1, :, :12]) and not torch.equal(grid[:, 0, 12:], grid[:, 1, 12:])
+    token, rows, columns = model.parametrizations.position_embedding.parameters()
+    torch.nn.init.zeros_(token)
+    for i in range(4):
+        torch.nn.init.constant_(rows[i], i)
+        torch.nn.init.constant_(columns[i], 10 * i)
+    assert model.position_embedding[0].mean(-1).tolist() == [0] + [(i + 10 * j) / 2 for i in range(4) for j in range(4)]
+    with pytest.raises(ValueError, match="not 25"):
+        ablations.RowColumnViT(**{**SIZES, "hidden_size": 25, "num_heads": 1})
+
+
+def test_relative_attention_pair_by_pair():
+    msa = ablations.RelativeSelfAttention(5, 12, 3)
+    torch.nn.init.normal_(msa.relative_keys)
+    z = torch.randn(2, 5, 12)
+    q, k, v = msa.qkv(z).chunk(3, dim=-1)
+    heads = []
+    for head in range(3):
+        mine = slice(4 * head, 4 * head + 4)
+        scores = torch.zeros(2, 5, 5)
+        for query in range(5):
+            for key in range(5):
+                offset = query - key  # p_q - p_k, from -4 to 4
+                keys = k[:, key, mine] + msa.relative_keys[offset + 4]
+                scores[:, query, key] = (q[:, query, mine] * keys).sum(-1) / 2  # the root of the head's size, 4
+        heads.append(scores.softmax(-1) @ v[..., mine])
+    expected = msa.out(torch.cat(heads, dim=-1))
+    assert torch.allclose(msa(z), expected, atol=1e-5)
+    assert torch.allclose(msa(z, num_queries=2), expected[:, :2], atol=1e-5)
+    torch.nn.init.zeros_(msa.relative_keys)
+    plain = MultiheadSelfAttention(12, 3)
+    plain.load_state_dict(msa.state_dict(), strict=False)
+    assert torch.allclose(msa(z), plain(z), atol=1e-5)

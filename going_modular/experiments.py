@@ -1,0 +1,153 @@
+"""The experiments of notebook 11: many small trainings that differ in one thing each.
+
+Each experiment has rows, each row is trained with several seeds. benchmarks/ablations.py trains them all and writes
+ablations.json beside this file; the notebook shows that file and trains a few rows again.
+"""
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from going_modular import data_setup, engine
+from going_modular.ablations import POSITIONS
+from going_modular.trainer import Autocast, parameter_groups, warmup_cosine
+from going_modular.vit import ViT, count_macs
+
+# What all rows share, by data set: how much is trained and how; the base model; what is varied around it.
+SIZES = {
+    "drawn_digits": dict(
+        train_images=2000, epochs=8, batch_size=50, lr=4e-3, shift=1, flip=False,
+        base=dict(image_size=28, in_channels=1, patch_size=7, num_layers=2, hidden_size=32, mlp_size=64, num_heads=2),
+        lrs=(5e-4, 2e-3, 8e-3, 3e-2),
+        scaling=dict(num_layers=(1, 4, 8), hidden_size=(16, 64, 128), mlp_size=(16, 256, 1024), patch_size=(14, 4))),
+    "cifar100": dict(
+        train_images=50_000, epochs=30, batch_size=256, lr=1e-3, shift=4, flip=True,
+        base=dict(image_size=32, in_channels=3, patch_size=4, num_layers=6, hidden_size=192, mlp_size=384,
+                  num_heads=3),
+        lrs=(3e-4, 1e-3, 3e-3, 1e-2),
+        scaling=dict(num_layers=(3, 12, 24), hidden_size=(96, 384, 768), mlp_size=(96, 1536, 6144),
+                     patch_size=(8, 2))),
+}
+SEEDS = {"positions": 5, "positions_faster": 5, "pooling": 3, "scaling": 3}  # of each row: 0, 1, ...
+
+
+class Images(NamedTuple):
+    """A data set as tensors: images [count, C, H, W] in [-1, 1], labels [count]."""
+
+    train: torch.Tensor
+    train_labels: torch.Tensor
+    test: torch.Tensor
+    test_labels: torch.Tensor
+
+    def to(self, device: torch.device) -> "Images":
+        return Images(*(part.to(device) for part in self))
+
+
+def load(name: str) -> Images:
+    """A data set of SIZES: train_images pictures, the same ones each time, and its whole test set.
+
+    Raises DataError where it can't be had.
+    """
+    size, data, parts = SIZES[name], data_setup.load(name), []
+    transform = data_setup.eval_transform(size["base"]["image_size"])
+    picked = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[: size["train_images"]]
+    for part, indices in ((data.train, picked.tolist()), (data.test, range(len(data.test)))):
+        targets = data_setup.labels(part)
+        parts.append(torch.stack([transform(part[i][0])[: size["base"]["in_channels"]] for i in indices]))
+        parts.append(torch.tensor([targets[i] for i in indices]))
+    return Images(*parts)
+
+
+def rows(name: str) -> dict[str, dict[str, dict]]:
+    """The experiments on a data set of SIZES: experiment -> row -> what it changes.
+
+    positions: Table 8 · positions_faster: the same at twice the learning rate · pooling: class token against mean,
+    each at several learning rates (Figure 9) · scaling: depth, width, MLP and patches, one at a time (Figure 8).
+    """
+    size = SIZES[name]
+    return {
+        "positions": {kind: {"positions": kind} for kind in POSITIONS},
+        "positions_faster": {kind: {"positions": kind, "lr": 2 * size["lr"]} for kind in POSITIONS},
+        "pooling": {f"{pool} {lr:g}": {"pool": pool, "lr": lr} for pool in ("token", "mean") for lr in size["lrs"]},
+        "scaling": {"base": {}, **{f"{what} {value}": {what: value} for what, values in size["scaling"].items()
+                                   for value in values}},
+    }
+
+
+def build(name: str, changes: dict, num_classes: int) -> ViT:
+    """The base model of a data set of SIZES, with the changes of a row; a head has as many numbers as in the base."""
+    architecture = {key: value for key, value in changes.items() if key not in ("positions", "lr")}
+    settings = {**SIZES[name]["base"], **architecture, "num_classes": num_classes}
+    if "hidden_size" in changes:
+        base = SIZES[name]["base"]
+        settings["num_heads"] = max(1, changes["hidden_size"] * base["num_heads"] // base["hidden_size"])
+    return POSITIONS[changes.get("positions", "1-D")](**settings)
+
+
+def batches(data: Images, size: dict) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """An epoch in random order; each batch as a whole is moved by up to `shift` pixels, and mirrored if `flip`."""
+    side, shift = data.train.shape[-1], size["shift"]
+    for indices in torch.randperm(len(data.train)).split(size["batch_size"]):
+        images = F.pad(data.train[indices], [shift] * 4, mode="replicate")
+        top, left = torch.randint(2 * shift + 1, (2,)).tolist()
+        images = images[..., top : top + side, left : left + side]
+        if size["flip"] and torch.rand(()) < 0.5:
+            images = images.flip(-1)
+        yield images, data.train_labels[indices]
+
+
+def train(model: ViT, data: Images, size: dict, lr: float, device: torch.device | str = "cpu") -> dict:
+    """Train a model by the recipe of notebook 09, without a line of output. Returns test_acc, test_loss, train_acc (of
+    the last epoch, on the way), macs (of one image) and seconds."""
+    data, model = data.to(device), model.to(device)
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=lr, betas=(0.9, 0.95))
+    steps = size["epochs"] * -(-len(data.train) // size["batch_size"])
+    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, steps // 10, steps))
+
+    def clip(*_) -> None:
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+    optimizer.register_step_pre_hook(clip)
+    optimizer.register_step_post_hook(lambda *_: schedule.step())
+    trained = Autocast(model, "cuda") if torch.device(device).type == "cuda" else model
+    start = time.perf_counter()
+    for _ in range(size["epochs"]):
+        _, train_acc = engine.train_step(trained, batches(data, size), F.cross_entropy, optimizer, device)
+    test = list(zip(data.test.split(500), data.test_labels.split(500)))
+    test_loss, test_acc = engine.test_step(trained, test, F.cross_entropy, device)
+    return {"test_acc": test_acc, "test_loss": test_loss, "train_acc": train_acc, "macs": count_macs(model),
+            "seconds": time.perf_counter() - start}
+
+
+def run(name: str, changes: dict, seed: int, data: Images, device: torch.device | str = "cpu") -> dict:
+    """Build and train one row with one seed, which sets the first weights, the order of the images and their shifts."""
+    torch.manual_seed(seed)
+    model = build(name, changes, num_classes=int(data.train_labels.max()) + 1)
+    return train(model, data, SIZES[name], changes.get("lr", SIZES[name]["lr"]), device)
+
+
+def measure(name: str, experiment: str, data: Images, device: torch.device | str = "cpu") -> dict[str, dict]:
+    """Train all rows of an experiment with all seeds, and print a line for each. Returns row -> test_acc, test_loss and
+    train_acc, each a list with a value a seed; macs; and the median of the seconds."""
+    results = {}
+    for row, changes in rows(name)[experiment].items():
+        runs = [run(name, changes, seed, data, device) for seed in range(SEEDS[experiment])]
+        results[row] = {column: [round(values[column], 4) for values in runs]
+                        for column in ("test_acc", "test_loss", "train_acc")}
+        results[row]["macs"] = runs[0]["macs"]
+        results[row]["seconds"] = round(statistics.median(values["seconds"] for values in runs), 1)
+        print(f"{experiment}, {row}: {results[row]['test_acc']}, {results[row]['seconds']} s", flush=True)
+    return results
+
+
+def cached() -> dict:
+    """What benchmarks/ablations.py measured: data set -> its settings, and "results": experiment -> what `measure`
+    returns."""
+    return json.loads((Path(__file__).parent / "ablations.json").read_text())
