@@ -1,0 +1,124 @@
+"""Figures 3 and 4 of the paper in small: what pre-training is worth, against the number of pictures it had.
+
+    model = pretrain("ViT", dishes(50), samples=3_500, seed=0, device=device)  # on 50 drawings of each of seven dishes
+    probe_accuracy(model, task)                                                # what it tells about other dishes
+
+benchmarks/pretraining_scale.py does so for a ViT, a CNN and a ViT without labels, two lengths and several seeds, and
+writes pretraining.json beside this file.
+"""
+import copy
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from going_modular import baselines, data_setup, drawn, finetune, masked, probe
+from going_modular.data_setup import ImageData
+from going_modular.trainer import Recipe, Trainer
+from going_modular.vit import ViT
+
+DISHES = [dish for dish in drawn.SETS["drawn10"].classes if dish not in drawn.SETS["drawn"].classes]
+SIZES = dict(image_size=48, patch_size=8, num_layers=4, hidden_size=64, mlp_size=256, num_heads=4)
+CNN_WIDTH = 8  # about as many multiply-adds as the ViT, and as many features, 64
+KINDS = ("ViT", "CNN")
+
+
+def dishes(count: int, test_count: int = 40) -> ImageData:
+    """`count` drawings of each of the seven dishes that are no pizza, steak or sushi, and others to test.
+
+    Drawing i of a dish is the same whatever the count, so a larger set holds the smaller ones.
+    """
+    def draw(split: int, count: int) -> data_setup.ArrayImages:
+        images = [np.asarray(drawn.draw_food(dish, np.random.default_rng([2, label, split, index])))
+                  for label, dish in enumerate(DISHES) for index in range(count)]
+        return data_setup.ArrayImages(np.stack(images), sorted(list(range(len(DISHES))) * count), DISHES)
+
+    return ImageData("seven dishes", draw(0, count), draw(1, test_count), DISHES, "", [])
+
+
+def first(images: Dataset, count: int) -> Subset:
+    """The first `count` images of each class."""
+    labels = torch.tensor(data_setup.labels(images))
+    chosen = torch.cat([(labels == label).nonzero().flatten()[:count] for label in labels.unique()])
+    return Subset(images, chosen.tolist())
+
+
+def new_model(kind: str, num_classes: int, seed: int) -> nn.Module:
+    """A model that knows nothing yet, one of KINDS."""
+    torch.manual_seed(seed)
+    return baselines.cnn(num_classes, CNN_WIDTH) if kind == "CNN" else ViT(num_classes=num_classes, **SIZES)
+
+
+def loaders(data: ImageData, samples: int, seed: int, lines: int) -> tuple[DataLoader, DataLoader]:
+    """Random views of the training pictures, of which one epoch is the `lines`th part of `samples`; and the test
+    pictures as they are. Raises ValueError where samples is no multiple of lines times the number of pictures."""
+    repeats, rest = divmod(samples, lines * len(data.train))
+    if rest or not repeats:
+        raise ValueError(f"{samples} samples are no multiple of {lines} times {len(data.train)} pictures")
+    view, plain = data_setup.train_transform(SIZES["image_size"], 0.6), data_setup.eval_transform(SIZES["image_size"])
+    return (data_setup.make_loader(data.train, view, 64, shuffle=True, seed=seed, repeats=repeats),
+            data_setup.make_loader(data.test, plain, 64))
+
+
+def pretrain(kind: str, data: ImageData, samples: int, seed: int, device: torch.device, lines: int = 2) -> nn.Module:
+    """A new model, one of KINDS, trained by the recipe of notebook 09 until it has seen `samples` pictures, each time
+    another crop; it prints `lines` lines.
+
+    Few pictures are shown often, many seldom: all runs of one length cost the same. Raises ValueError as `loaders`.
+    """
+    train, test = loaders(data, samples, seed, lines)
+    model = new_model(kind, len(data.class_names), seed)
+    with tempfile.TemporaryDirectory() as folder:
+        description = {"class_names": data.class_names, "architecture": {}, "settings": {}}
+        Trainer(model, train, test, test, Recipe(epochs=lines, seed=seed), device, folder, description).fit()
+    return model
+
+
+def pretrain_masked(
+    data: ImageData, samples: int, seed: int, device: torch.device, lines: int = 2,
+) -> masked.MaskedPatchPrediction:
+    """The same for a ViT that learns without labels, by masked patch prediction; the ViT is the result's `vit`."""
+    train, _ = loaders(data, samples, seed, lines)
+    task = masked.MaskedPatchPrediction(new_model("ViT", len(data.class_names), seed))
+    masked.train(task, train, lines, 2e-3, device)
+    return task
+
+
+def probe_accuracy(model: nn.Module, task: ImageData, shots: int = 20, pool: int = 100) -> float:
+    """The mean test accuracy of linear probes on `shots` images of each class, over 20 draws from the first `pool`.
+
+    Raises ValueError where a class has fewer images than shots.
+    """
+    plain = data_setup.eval_transform(SIZES["image_size"])
+    train, test = (probe.features(model, data_setup.make_loader(images, plain, 100))
+                   for images in (first(task.train, pool), task.test))
+    return statistics.mean(probe.few_shot(train, test, shots))
+
+
+def fine_tuned_accuracy(
+    model: nn.Module, task: ImageData, seed: int, device: torch.device, count: int = 80, epochs: int = 4,
+    lr: float = 0.03,
+) -> float:
+    """The test accuracy after fine-tuning on the first `count` images of each class as in Appendix B.1.1, with a head
+    of zeros; the model itself is left as it is."""
+    if isinstance(model, ViT):
+        model = finetune.new_head(model, len(task.class_names))
+    else:
+        model = copy.deepcopy(model)
+        model[-1] = nn.Linear(model[-1].in_features, len(task.class_names)).to(device)
+        nn.init.zeros_(model[-1].weight)
+        nn.init.zeros_(model[-1].bias)
+    view, plain = data_setup.train_transform(SIZES["image_size"], 0.6), data_setup.eval_transform(SIZES["image_size"])
+    train = data_setup.make_loader(first(task.train, count), view, 32, shuffle=True, seed=seed, repeats=3)
+    test = data_setup.make_loader(task.test, plain, 100)
+    return finetune.fine_tune(model, train, test, epochs, lr, device)["test_acc"][-1]
+
+
+def measured() -> dict:
+    """What benchmarks/pretraining_scale.py measured: its settings, and a row for each run."""
+    return json.loads((Path(__file__).parent / "pretraining.json").read_text())
