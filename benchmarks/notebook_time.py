@@ -1,7 +1,9 @@
-"""Seconds that each notebook runs, without a network: python -m benchmarks.notebook_time
+"""Seconds that each notebook runs, without a network: python -m benchmarks.notebook_time [NAME ...]
 
-->  benchmarks/results/notebook_time.json
+->  benchmarks/results/notebook_time.json; with names, the seconds of the other notebooks stay as they were measured
 """
+import argparse
+import json
 import os
 import time
 
@@ -14,9 +16,14 @@ NOTEBOOKS = RESULTS.parent.parent / "notebooks"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="notebooks, such as 07_vit_base; default: all")
+    names = parser.parse_args().names
     os.environ["VIT_OFFLINE"] = "1"
-    seconds = {}
+    seconds = json.loads((RESULTS / "notebook_time.json").read_text())["seconds"] if names else {}
     for file in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+        if names and file.stem not in names:
+            continue
         start = time.perf_counter()
         notebook = nbformat.read(file, as_version=4)
         NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}).execute()
