@@ -1,5 +1,6 @@
 """Write the figures of README.md from the logs: python -m benchmarks.readme. A test fails where the two differ."""
 import json
+import statistics
 from pathlib import Path
 
 from benchmarks.common import RESULTS
@@ -49,19 +50,54 @@ def main_job_text(name: str) -> str:
     )
 
 
+def measured_on(values: dict, name: str) -> str:
+    machine = values["machine"]
+    return (f"{machine['cores']} cores of {machine['cpu']}, PyTorch {machine['torch'].split('+')[0]}, "
+            f"{values['date']}: `{values['command']}`, [log](benchmarks/results/{name}.json).")
+
+
 def step_time_text() -> str:
-    values = log("step_time")
-    lines = ["| | forward | ours / theirs | forward + backward | ours / theirs |", "|---|---|---|---|---|"]
-    forward, both = values["median_seconds"]["forward"], values["median_seconds"]["forward_backward"]
-    for name in forward:
-        title = {"ours": "`going_modular`"}.get(name, name)
-        ratios = [f"{column['ours'] / column[name]:.3f}" if name != "ours" else "" for column in (forward, both)]
-        lines.append(f"| {title} | {forward[name]:.3f} s | {ratios[0]} | {both[name]:.3f} s | {ratios[1]} |")
-    table, machine = "\n".join(lines), values["machine"]
-    return (f"{table}\n\nSeconds of a step of ViT-{values['variant']} at 224 px, batch {values['batch_size']}, fp32, "
-            f"{machine['threads']} threads, medians of {values['repeats']} interleaved rounds on {machine['cpu']}, "
-            f"PyTorch {machine['torch'].split('+')[0]}, {values['date']}: `{values['command']}`, "
-            "[log](benchmarks/results/step_time.json).")
+    values = log("step_time_cpu")
+    names = list(values["results"][0]["forward"][0]["median_seconds"])
+    lines = [f"| model | step | {' | '.join(names)} | ours / fastest other |", "|---" * (len(names) + 3) + "|"]
+    for row in values["results"]:
+        for kind, title in (("forward", "forward"), ("forward_backward", "forward + backward")):
+            cells = [1000 * statistics.median(run["median_seconds"][name] for run in row[kind]) for name in names]
+            lines.append(f"| {row['variant']}, {row['image_size']} px, batch {row['batch_size']} | {title} | "
+                         f"{' | '.join(f'{cell:.0f}' for cell in cells)} | **{row['median_ratio'][kind]:.3f}** |")
+    return "\n".join(lines) + (
+        f"\n\nMilliseconds, fp32, medians of {values['runs']} runs of {values['repeats']} interleaved rounds; the "
+        f"ratio is the median of the runs'. {measured_on(values, 'step_time_cpu')}")
+
+
+def pipeline_text() -> str:
+    values = log("input_pipeline")
+    medians, seconds = values["medians"], values["seconds_of_an_epoch"]
+    lines = ["| pipeline | images a second | seconds of an epoch of Mini/16 |", "|---|---|---|"]
+    lines += [f"| {name.replace('ours', '`going_modular`')} | {rate:.0f} | {seconds[name]:.1f} |"
+              for name, rate in medians.items()]
+    lines.append(f"| none, one batch again and again | | {seconds['no pipeline']:.1f} |")
+    return "\n".join(lines) + (
+        f"\n\n{values['images']} JPEG files of 512 px to batches of {values['image_size']} px: each at its best, ours "
+        f"prepares **{values['ratio']:.1f} times** as many images a second, since files are decoded once (up to 1 GiB "
+        f"of pixels is kept, shrunk to twice the image size) and colours change for a batch at once. "
+        f"{measured_on(values, 'input_pipeline')}")
+
+
+def growth_text() -> str:
+    values = log("growth_cpu")
+    base, prices = values["base"], values["prices"]
+    exponents = ", ".join(f"{what} {row['seconds']:.2f} and {row['kept_bytes']:.2f}"
+                          for what, row in values["exponents"].items())
+    lines = ["| | ms of a step | MB kept for the backward pass |", "|---|---|---|"]
+    lines += [f"| {name} | {1000 * row['seconds']:.0f} | {row['kept_bytes'] / 1e6:.1f} |"
+              for name, row in prices.items()]
+    return (
+        "![Time and memory of a training step against tokens, batch size, width and depth](images/growth_cpu.png)\n\n"
+        f"Each number is doubled on its own, around {base['tokens']} tokens, batch {base['batch size']}, width "
+        f"{base['width']}, depth {base['depth']}. The exponents that fit, of time and of memory: {exponents}. "
+        "What two ways to save memory cost at the base:\n\n" + "\n".join(lines)
+        + f"\n\n{measured_on(values, 'growth_cpu')}")
 
 
 def parity_text() -> str:
@@ -99,6 +135,11 @@ BUILDS = {  # notebook: what it builds, the part of the paper
     "07_vit_base": ("heads, the full ViT, Table 1 to the unit, torchvision's logits", "Eq. 4, Table 1, 6"),
     "08_train_on_mnist": ("the training loop, honest metrics, beside a CNN", ""),
     "09_train_on_cifar100": ("the recipe: each part built, then switched off; a recipe that can't learn", "Table 3"),
+    "10_look_inside": ("filters, positions, attention distance, rollout, before and after training", "Fig. 6, 7"),
+    "11_ablations": ("kinds of positions, class token or mean, depth to patch size, cost against tokens",
+                     "Table 8, Fig. 8, 9, 12"),
+    "12_pretrain_and_finetune": ("how much pre-training data, probe, fine-tuning at another resolution, masked patches",
+                                 "Fig. 3, 4, Table 4, B.1.2"),
     "13_train_on_food": ("your own project: from scratch, from pre-training, your photo", "B.1.1, Fig. 6"),
 }
 
@@ -141,7 +182,15 @@ strengthened. So these figures are not wholly blind.
 
 **Speed** beside the production libraries:
 
-{step_time_text()}"""
+{step_time_text()}
+
+**Input pipeline**:
+
+{pipeline_text()}
+
+**Growth**:
+
+{growth_text()}"""
 
 
 def main() -> None:

@@ -1,8 +1,13 @@
-"""Seconds of a step of ViT-B/16, ours against torchvision's and timm's, in one interleaved run.
+"""Seconds of a step of a ViT, ours against those of other libraries with the same sizes, in one interleaved run.
 
-python -m benchmarks.step_time [--variant B/16] [--batch-size 4] [--repeats 15]  ->  benchmarks/results/step_time.json
+python -m benchmarks.step_time                                      B/16 and S/16 at 224 px, and Mini/8 at 64 px
+python -m benchmarks.step_time --device cuda --dtypes float32 bfloat16 --compile    on a GPU, eager and compiled
+    ->  benchmarks/results/step_time_DEVICE.json
 
-Every round times each library once, forward and forward + backward, in an order that turns; medians are compared.
+Every round times each library once, forward (inference mode) and forward + backward, in an order that turns; medians
+are compared. A library that is not installed is left out: torchvision, timm, transformers, vit-pytorch. Rates count
+2 operations for a multiply-add of `count_macs`, a training step as three forward passes; their share of what the
+device can do at most (model-flops utilisation) is told for the GPUs in PEAK.
 """
 import argparse
 import statistics
@@ -10,67 +15,156 @@ import time
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
 from benchmarks.common import write_log
-from going_modular.vit import ViT
+from going_modular.utils import pick_device
+from going_modular.vit import ViT, count_macs
 
-NAMES = {"B/16": ("vit_b_16", "vit_base_patch16_224"), "L/16": ("vit_l_16", "vit_large_patch16_224")}
+SIZES = {"B/16": (224, 4), "S/16": (224, 8), "Mini/8": (64, 64)}  # image size, batch size on a CPU
+GPU_BATCH = {"B/16": 256, "S/16": 512, "Mini/8": 2048}
+PEAK = {  # dense operations a second of a GPU by part of its name: float32 (TF32 is off), bfloat16
+    "H200": {"float32": 67e12, "bfloat16": 989e12}, "H100": {"float32": 67e12, "bfloat16": 989e12},
+    "A100": {"float32": 19.5e12, "bfloat16": 312e12},
+}
+
+
+def of_torchvision(s: dict) -> nn.Module:
+    from torchvision.models import VisionTransformer
+
+    return VisionTransformer(s["image_size"], s["patch_size"], s["num_layers"], s["num_heads"], s["hidden_size"],
+                             s["mlp_size"], num_classes=s["num_classes"])
+
+
+def of_timm(s: dict) -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(s["image_size"], s["patch_size"], num_classes=s["num_classes"], depth=s["num_layers"],
+                             embed_dim=s["hidden_size"], num_heads=s["num_heads"],
+                             mlp_ratio=s["mlp_size"] / s["hidden_size"])
+
+
+def of_transformers(s: dict) -> nn.Module:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    class Logits(ViTForImageClassification):
+        def forward(self, images):
+            return super().forward(images).logits
+
+    return Logits(ViTConfig(
+        hidden_size=s["hidden_size"], num_hidden_layers=s["num_layers"], num_attention_heads=s["num_heads"],
+        intermediate_size=s["mlp_size"], image_size=s["image_size"], patch_size=s["patch_size"],
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=s["num_classes"]))
+
+
+def of_vit_pytorch(s: dict) -> nn.Module:
+    from vit_pytorch import ViT
+
+    return ViT(image_size=s["image_size"], patch_size=s["patch_size"], num_classes=s["num_classes"],
+               dim=s["hidden_size"], depth=s["num_layers"], heads=s["num_heads"], mlp_dim=s["mlp_size"],
+               dim_head=s["hidden_size"] // s["num_heads"])
+
+
+LIBRARIES = {"torchvision": of_torchvision, "timm": of_timm, "transformers": of_transformers,
+             "vit-pytorch": of_vit_pytorch}
 
 
 def build(variant: str) -> dict[str, nn.Module]:
-    """The same model from each library; timm is left out where it is not installed."""
-    theirs, timms = NAMES[variant]
-    models = {"ours": ViT.from_variant(variant), "torchvision": getattr(torchvision.models, theirs)()}
-    try:
-        import timm
-
-        models["timm"] = timm.create_model(timms)
-    except ImportError:
-        print("timm is not installed: left out")
+    """The same model from each library that is installed."""
+    torch.manual_seed(0)
+    models = {"ours": ViT.from_variant(variant, image_size=SIZES[variant][0])}
+    for name, make in LIBRARIES.items():
+        try:
+            models[name] = make(models["ours"].settings)
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
     return models
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--variant", default="B/16", choices=list(NAMES))
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=15)
-    args = parser.parse_args()
-
-    torch.manual_seed(0)
-    models = build(args.variant)
-    images, labels = torch.randn(args.batch_size, 3, 224, 224), torch.randint(1000, (args.batch_size,))
+def measure(variant: str, batch_size: int, dtype: str, compiled: bool, repeats: int, device: torch.device) -> dict:
+    """Median and all seconds of each library's steps, by kind of step."""
+    models = {name: model.to(device) for name, model in build(variant).items()}
+    macs, size = count_macs(models["ours"]), SIZES[variant][0]
+    if compiled:
+        models = {name: torch.compile(model) for name, model in models.items()}
+    images = torch.randn(batch_size, 3, size, size, device=device)
+    labels = torch.randint(1000, (batch_size,), device=device)
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
 
     def forward(model: nn.Module) -> None:
         model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), mixed:
             model(images)
 
     def forward_backward(model: nn.Module) -> None:
         model.train()
         model.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
+        with mixed:
+            loss = F.cross_entropy(model(images), labels)
+        loss.backward()
 
-    seconds = {kind: {name: [] for name in models} for kind in ("forward", "forward_backward")}
-    for repeat in range(args.repeats + 1):
+    def timed(step, model: nn.Module) -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        step(model)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    steps, warm = {"forward": forward, "forward_backward": forward_backward}, 3 if device.type == "cuda" else 1
+    seconds = {kind: {name: [] for name in models} for kind in steps}
+    for repeat in range(repeats + warm):
         names = list(models)[repeat % len(models) :] + list(models)[: repeat % len(models)]
-        for kind, step in (("forward", forward), ("forward_backward", forward_backward)):
+        for kind, step in steps.items():
             for name in names:
-                start = time.perf_counter()
-                step(models[name])
-                if repeat:  # the first round warms up
-                    seconds[kind][name].append(time.perf_counter() - start)
-    medians = {kind: {name: round(statistics.median(times), 4) for name, times in by_name.items()}
-               for kind, by_name in seconds.items()}
-    for kind, by_name in medians.items():
-        for name, median in by_name.items():
-            print(f"{kind:17} {name:12} {median:.3f} s   ours / {name}: {by_name['ours'] / median:.3f}")
-    write_log("step_time", {"variant": args.variant, "batch_size": args.batch_size, "dtype": "float32",
-                            "repeats": args.repeats, "median_seconds": medians,
-                            "seconds": {kind: {name: [round(t, 4) for t in times] for name, times in by_name.items()}
-                                        for kind, by_name in seconds.items()}})
+                taken = timed(step, models[name])
+                if repeat >= warm:
+                    seconds[kind][name].append(taken)
+
+    result = {"variant": variant, "image_size": size, "batch_size": batch_size, "dtype": dtype, "compiled": compiled}
+    peak = next((peaks[dtype] for gpu, peaks in PEAK.items()
+                 if device.type == "cuda" and gpu in torch.cuda.get_device_name()), None)
+    for kind, by_name in seconds.items():
+        medians = {name: statistics.median(times) for name, times in by_name.items()}
+        fastest = min((name for name in medians if name != "ours"), key=medians.get, default="ours")
+        rate = 2 * macs * batch_size * (1 if kind == "forward" else 3) / medians["ours"]
+        result[kind] = {
+            "median_seconds": {name: round(median, 5) for name, median in medians.items()}, "fastest_other": fastest,
+            "ours_to_fastest": round(medians["ours"] / medians[fastest], 4), "operations_a_second": round(rate),
+            "utilisation": round(rate / peak, 4) if peak else None,
+            "seconds": {name: [round(t, 5) for t in times] for name, times in by_name.items()}}
+        print(f"{variant} {dtype}{' compiled' if compiled else ''}, {kind}: " + ", ".join(
+            f"{name} {1000 * median:.1f} ms" for name, median in medians.items())
+            + f"; ours / {fastest} {result[kind]['ours_to_fastest']:.3f}, {rate / 1e12:.2f}e12 operations a second"
+            + (f", {rate / peak:.0%} of the GPU's most" if peak else ""), flush=True)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
+    parser.add_argument("--compile", action="store_true", help="compiled models too, after the eager ones")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--runs", type=int, default=1, help="the ratio to the fastest is the median of so many runs")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+
+    device = pick_device(args.device)
+    results = []
+    for variant in args.variants:
+        batch_size = GPU_BATCH[variant] if device.type == "cuda" else SIZES[variant][1]
+        for dtype in args.dtypes:
+            for compiled in (False, True) if args.compile else (False,):
+                runs = [measure(variant, batch_size, dtype, compiled, args.repeats, device) for _ in range(args.runs)]
+                kinds = ("forward", "forward_backward")
+                middle = {kind: round(statistics.median(run[kind]["ours_to_fastest"] for run in runs), 4)
+                          for kind in kinds}
+                results.append({**runs[0], **{kind: [run[kind] for run in runs] for kind in kinds},
+                                "median_ratio": middle})
+                print(f"   median ratio of {args.runs} runs: {middle}", flush=True)
+    write_log(f"step_time_{device.type}", {"repeats": args.repeats, "runs": args.runs, "results": results})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,102 @@
+"""Training images a second from JPEG files of 512 px: ours against torchvision's ImageFolder and transforms.
+
+python -m benchmarks.input_pipeline [--images 240] [--image-size 224]  ->  benchmarks/results/input_pipeline.json
+
+The pictures are drawn and saved first. Both pipelines make the same views (random crop, mirror, brightness, contrast,
+saturation, scaled to -1..1); each is measured with no process of its own and with one for each core, after a first pass
+that fills what can be kept. Then an epoch of Mini/16 is timed with each, and with no pipeline at all (the same batch
+again and again).
+"""
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import datasets
+from torchvision.transforms import v2
+
+from benchmarks.common import write_log
+from going_modular import data_setup, drawn, engine
+from going_modular.utils import pick_device
+from going_modular.vit import ViT
+
+
+def save_pictures(folder: Path, count: int) -> None:
+    """Draw so many dishes of three kinds at 512 px, as JPEG, to folder/train/CLASS/, and two of each to test/."""
+    for label, name in enumerate(("pizza", "steak", "sushi")):
+        for i in range(count // 3 + 2):
+            path = folder / ("train" if i < count // 3 else "test") / name / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            drawn.draw_food(name, np.random.default_rng([label, i]), size=512).save(path, quality=90)
+
+
+def theirs(folder: Path, size: int, batch_size: int, workers: int) -> DataLoader:
+    transform = v2.Compose([
+        v2.RandomResizedCrop(size, scale=(0.35, 1.0)), v2.RandomHorizontalFlip(),
+        v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2), v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
+    return DataLoader(datasets.ImageFolder(folder / "train", transform), batch_size, shuffle=True, num_workers=workers,
+                      persistent_workers=workers > 0)
+
+
+def ours(folder: Path, size: int, batch_size: int, workers: int) -> DataLoader:
+    data = data_setup.load(folder, cache_size=2 * size)
+    return data_setup.make_loader(data.train, data_setup.train_transform(size), batch_size, shuffle=True,
+                                  num_workers=workers)
+
+
+def a_pass(loader: DataLoader) -> float:
+    start = time.perf_counter()
+    images = sum(len(labels) for _, labels in loader)
+    return images / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=240)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--passes", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+
+    device, rates, epochs = pick_device(args.device), {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        save_pictures(Path(folder), args.images)
+        for name, make in (("ImageFolder", theirs), ("ours", ours)):
+            for workers in (0, os.cpu_count()):
+                loader = make(Path(folder), args.image_size, args.batch_size, workers)
+                for _ in range(1 if workers == 0 else 4):  # each process keeps what it has met
+                    a_pass(loader)
+                rates[f"{name}, {workers} processes"] = [round(a_pass(loader), 1) for _ in range(args.passes)]
+                print(name, workers, "processes:", rates[f"{name}, {workers} processes"], "images a second", flush=True)
+
+                model = ViT.from_variant("Mini/16", image_size=args.image_size, num_classes=3).to(device)
+                optimizer = torch.optim.AdamW(model.parameters())
+                start = time.perf_counter()
+                engine.train_step(model, loader, nn.CrossEntropyLoss(), optimizer, device)
+                epochs[f"{name}, {workers} processes"] = round(time.perf_counter() - start, 2)
+        batches = [next(iter(loader))] * len(loader)
+        start = time.perf_counter()
+        engine.train_step(model, batches, nn.CrossEntropyLoss(), optimizer, device)
+        epochs["no pipeline"] = round(time.perf_counter() - start, 2)
+
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    best = {name: max(value for key, value in medians.items() if key.startswith(name))
+            for name in ("ImageFolder", "ours")}
+    ratio = best["ours"] / best["ImageFolder"]
+    print(f"ours / ImageFolder, each at its best: {ratio:.2f}; seconds of an epoch: {epochs}")
+    write_log("input_pipeline", {
+        "images": args.images, "image_size": args.image_size, "batch_size": args.batch_size,
+        "images_a_second": rates, "medians": medians, "ratio": round(ratio, 3),
+        "seconds_of_an_epoch": epochs, "device": device.type})
+
+
+if __name__ == "__main__":
+    main()
