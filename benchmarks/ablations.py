@@ -5,8 +5,8 @@ python -m benchmarks.ablations --data cifar100                     larger models
 python -m benchmarks.ablations --experiments positions             one of the experiments
 
 -> benchmarks/results/ablations_NAME.json, NAME being the data, and for the notebook the same in
-going_modular/ablations.json. Experiments that are not asked for keep the results of an earlier
-run of the same size.
+going_modular/ablations.json. Experiments that are not asked for keep the results of an earlier run of the same size;
+made_by in the log tells the command of each.
 """
 import argparse
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import RESULTS, machine, write_log
+from benchmarks.common import RESULTS, command, machine, write_log
 from going_modular import experiments
 from going_modular.utils import pick_device
 
@@ -33,11 +33,13 @@ def main() -> None:
     log, cache = RESULTS / f"ablations_{args.data}.json", Path(experiments.__file__).parent / "ablations.json"
     size = json.loads(json.dumps(experiments.SIZES[args.data]))  # as it will be read again: lists for tuples
     before = json.loads(log.read_text()) if log.exists() else {"size": None}
-    results = before["results"] if before["size"] == size else {}
+    results, made_by = (before["results"], before["made_by"]) if before["size"] == size else ({}, {})
     for experiment in args.experiments:
         results[experiment] = experiments.measure(args.data, experiment, data, device)
+        made_by[experiment] = command()
         values = {"data": args.data, "size": size, "train_images": len(data.train),
-                  "test_images": len(data.test), "seeds": experiments.SEEDS, "results": results}
+                  "test_images": len(data.test), "seeds": experiments.SEEDS, "made_by": made_by,
+                  "results": results}
         write_log(log.stem, values)
         known = json.loads(cache.read_text()) if cache.exists() else {}
         known[args.data] = {**values, "machine": machine()}

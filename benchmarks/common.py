@@ -25,10 +25,14 @@ def machine() -> dict:
     }
 
 
+def command() -> str:
+    """The command that runs."""
+    return shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+
+
 def write_log(name: str, values: dict) -> None:
     """Write benchmarks/results/NAME.json: the values, with command, machine and date."""
-    command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
-    log = {"command": command, "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC", "machine": machine(),
+    log = {"command": command(), "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC", "machine": machine(),
            **values}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(log, indent=1) + "\n")
