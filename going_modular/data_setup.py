@@ -498,39 +498,38 @@ def _open_torchvision(name: str, root: Path):
 
 class View:
     """Images -> tensors [batch, 3, image_size, image_size] in [-1, 1], in two halves: `cut` does for each image what
-    depends on its size, `finish` the rest for a whole batch at once. Called with one image it returns
+    depends on it, `finish` the rest for a whole batch at once. Called with one image it returns
     [3, image_size, image_size]."""
 
-    def cut(self, image: Image.Image) -> tuple[np.ndarray, tuple[float, float, float]]:
-        """Pixels [image_size, image_size, 3], and the factors of brightness, contrast and saturation."""
+    def cut(self, image: Image.Image) -> np.ndarray:
+        """Pixels [image_size, image_size, 3] in 0..255."""
         raise NotImplementedError
 
-    def finish(self, views: Sequence[tuple]) -> torch.Tensor:
+    def finish(self, views: Sequence[np.ndarray]) -> torch.Tensor:
         """What `cut` gave for each image of a batch -> [batch, 3, image_size, image_size]."""
-        images, factors = zip(*views, strict=True)
-        return recolor(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(factors))
+        pixels = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         return self.finish([self.cut(image)])[0]
 
 
-def recolor(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Pixels [batch, 3, height, width] in [0, 255] -> [-1, 1], with the factors [batch, 3] of each image: its colours
-    times brightness, then spread by contrast about the mean grey of the image, then by saturation about the grey of
-    each pixel; 1 changes nothing."""
-    images = images.float()
-    brightness, contrast, saturation = (factor[:, None, None, None] for factor in factors.T)
-    grey = (images * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
-    gain = brightness * contrast / 127.5
-    offset = brightness * (1 - contrast) / 127.5 * grey.mean((2, 3), keepdim=True) - 1
-    return (images * (gain * saturation)).add_(grey * (gain * (1 - saturation)) + offset).clamp_(-1, 1)
+def recolor(image: Image.Image, brightness: float, contrast: float, saturation: float) -> Image.Image:
+    """Colours times brightness, then spread by contrast about the mean grey of the image, then by saturation about the
+    grey of each pixel; 1 changes nothing. All three in one matrix: the grey is the same share of each channel."""
+    weights = (0.299, 0.587, 0.114)
+    mean = sum(w * value for w, value in zip(weights, image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))))
+    gain, offset = brightness * contrast, brightness * (1 - contrast) * mean
+    rows = [[gain * ((1 - saturation) * w + saturation * (i == j)) for j, w in enumerate(weights)] + [offset]
+            for i in range(3)]
+    return image.convert("RGB", (*rows[0], *rows[1], *rows[2]))
 
 
 class RandomView(View):
     """A random crop, mirrored half of the time, its colours shifted; on request turned and with a margin before.
 
     The same as torchvision's RandomRotation, Pad, RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage,
-    ToDtype and Normalize in a row, with less work: one resize cuts and scales, and colours change for a batch at once.
+    ToDtype and Normalize in a row, with less work: one resize cuts and scales, one matrix changes all colours.
     Random numbers come from torch's default generator. first: a change of the PIL image that comes before.
     """
 
@@ -539,7 +538,7 @@ class RandomView(View):
         self.image_size, self.min_scale, self.flip, self.color_jitter = image_size, min_scale, flip, color_jitter
         self.stretch, self.turn, self.margin, self.first = stretch, turn, margin, first
 
-    def cut(self, image: Image.Image) -> tuple[np.ndarray, tuple[float, float, float]]:
+    def cut(self, image: Image.Image) -> np.ndarray:
         image = self.first(image) if self.first else image
         if self.turn:
             image = image.rotate(self.turn * (2 * torch.rand(()).item() - 1), Image.Resampling.BILINEAR)
@@ -552,10 +551,10 @@ class RandomView(View):
         left, top = left * (image.width - width), top * (image.height - height)
         image = image.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR,
                              box=(left, top, left + width, top + height))
+        if self.color_jitter:
+            image = recolor(image, *(1 + self.color_jitter * (2 * share - 1) for share in jitter))
         pixels = np.asarray(image)
-        if self.flip and mirror < 0.5:
-            pixels = pixels[:, ::-1]
-        return pixels, tuple(1 + self.color_jitter * (2 * share - 1) for share in jitter)
+        return pixels[:, ::-1] if self.flip and mirror < 0.5 else pixels
 
 
 class CentralView(View):
@@ -565,8 +564,8 @@ class CentralView(View):
         self.size = (image_size, image_size)
         self.square = v2.Compose([v2.Resize(image_size), v2.CenterCrop(image_size)])
 
-    def cut(self, image: Image.Image) -> tuple[np.ndarray, tuple[float, float, float]]:
-        return np.asarray(image if image.size == self.size else self.square(image)), (1.0, 1.0, 1.0)
+    def cut(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(image if image.size == self.size else self.square(image))
 
 
 def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True, color_jitter: float = 0.2,
