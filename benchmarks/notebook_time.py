@@ -10,7 +10,7 @@ import time
 import nbformat
 from nbclient import NotebookClient
 
-from benchmarks.common import RESULTS, write_log
+from benchmarks.common import RESULTS, command, write_log
 
 NOTEBOOKS = RESULTS.parent.parent / "notebooks"
 
@@ -20,7 +20,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="notebooks, such as 07_vit_base; default: all")
     names = parser.parse_args().names
     os.environ["VIT_OFFLINE"] = "1"
-    seconds = json.loads((RESULTS / "notebook_time.json").read_text())["seconds"] if names else {}
+    before = json.loads((RESULTS / "notebook_time.json").read_text()) if names else {"seconds": {}, "made_by": {}}
+    seconds, made_by = before["seconds"], before["made_by"]
     for file in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
         if names and file.stem not in names:
             continue
@@ -28,8 +29,9 @@ def main() -> None:
         notebook = nbformat.read(file, as_version=4)
         NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}).execute()
         seconds[file.stem] = round(time.perf_counter() - start, 1)
+        made_by[file.stem] = command()
         print(file.stem, seconds[file.stem], flush=True)
-    write_log("notebook_time", {"seconds": seconds})
+    write_log("notebook_time", {"made_by": made_by, "seconds": seconds})
 
 
 if __name__ == "__main__":

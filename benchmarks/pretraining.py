@@ -76,7 +76,8 @@ def main() -> None:
         folder = Path(folder)
         classes = {triple: lay_out(args.data, triple, folder / str(triple)) for triple in (*TRIPLES, OTHER_TRIPLE)}
         lay_out_others(args.data, {name for names in classes.values() for name in names}, folder / "others")
-        train_images = len(data_setup.load(folder / "others").train)
+        others = data_setup.load(folder / "others")
+        train_images = len(others.train)
         rate = images_a_second(folder / "others", args.run)
         print(f"{train_images} images to pre-train on, {rate:.0f} a second")
 
@@ -108,7 +109,8 @@ def main() -> None:
                                                          scratch["test_accuracy"]["each"], strict=True)]
         values["gain"] = {**summary(gains), "standard_error": round(statistics.stdev(gains) / len(gains) ** 0.5, 4)}
     write_log("pretraining", {
-        "train_images": train_images, "classes": len(classes), "triples": [classes[triple] for triple in TRIPLES],
+        "train_images": train_images, "classes": len(others.class_names),
+        "triples": [classes[triple] for triple in TRIPLES],
         "images_a_second": round(rate), "lr": lr, "accuracy_on_the_sixth_triple": tried, "epochs": args.epochs,
         "scratch": scratch, "pretrained": pretrained})
 

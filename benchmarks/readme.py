@@ -167,7 +167,8 @@ def series_text() -> str:
         lines.append(f"| [{name}](notebooks/{name}.ipynb) | {builds} | {part} | {seconds} | {badge} |")
     return "\n".join(lines) + (
         f"\n\nSeconds on {values['machine']['cores']} CPU cores without a network, {values['date']}: "
-        f"`{values['command']}`, [log](benchmarks/results/notebook_time.json).")
+        f"{' and '.join(f'`{made}`' for made in sorted(set(values['made_by'].values())))}, "
+        "[log](benchmarks/results/notebook_time.json).")
 
 
 def sections() -> dict[str, str]:

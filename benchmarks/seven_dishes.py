@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.common import RESULTS, write_log
 from going_modular import drawn, train, utils
+from going_modular.pretraining import DISHES
 
-DISHES = [dish for dish in drawn.SETS["drawn10"].classes if dish not in drawn.SETS["drawn"].classes]
 MODEL = ("--model Mini --hidden-size 64 --heads 4 --mlp-size 256 --patch-size 8 --image-size 48").split()
 CHECKPOINT = RESULTS.parent.parent / "going_modular" / "seven_dishes.pt"
 

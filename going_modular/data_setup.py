@@ -658,10 +658,12 @@ class BatchShares(Sampler):
     batch, in `parts` one after the other. Together they make the same batches as one process with one part.
 
     Where the last batch is too small for all, the hands left empty get an image that does not count.
-    Raises ValueError where a whole batch is.
+    Raises ValueError where a whole batch is, or for fewer parts than one.
     """
 
     def __init__(self, sampler: EpochSampler, batch_size: int, parts: int = 1):
+        if parts < 1:
+            raise ValueError(f"parts must be at least 1, not {parts}")
         self.sampler, self.batch_size, self.parts, self.hands = sampler, batch_size, parts, parts * distributed.size()
         if batch_size < self.hands:
             raise ValueError(f"a batch of {batch_size} images can't be shared by {self.hands} (processes times parts): "

@@ -384,7 +384,7 @@ def recipe_of(settings: dict) -> Recipe:
         raise ValueError(f"stretch must be at least 1, not {settings['stretch']}")
     if not 0 <= settings["turn"] <= 180:
         raise ValueError(f"turn must be at least 0 and at most 180 degrees, not {settings['turn']}")
-    for name, least in (("num_workers", 0), ("repeats", 1), ("test_crops", 1)):
+    for name, least in (("num_workers", 0), ("repeats", 1), ("parts", 1), ("test_crops", 1)):
         if settings[name] < least:
             raise ValueError(f"{name} must be at least {least}, not {settings[name]}")
     return Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})

@@ -53,7 +53,6 @@ class Recipe:
     ema: float = 0.0  # decay of the running average of the weights that is evaluated and kept; 0 keeps the last ones
     seed: int = 42
     compile: bool = False  # torch.compile
-    parts: int = 1  # a batch goes through the model in so many parts, with less memory (gradient accumulation)
     checkpointing: bool = False  # keep a block's input alone and compute the rest again in the backward pass
     shard: bool = False  # split the weights over the processes (FSDP2)
 
@@ -67,8 +66,6 @@ class Recipe:
         for name in ("weight_decay", "mixup"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if self.parts < 1:
-            raise ValueError(f"parts must be at least 1, not {self.parts}")
         if self.shard and self.ema:
             raise ValueError("with shard no running average of the weights is kept: leave out ema")
         if self.shard and distributed.size() == 1:
@@ -168,7 +165,7 @@ def set_random_state(state: dict) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-HOW = {"parts", "checkpointing", "shard", "compile"}  # fields of Recipe that change how it is computed, not what
+HOW = {"checkpointing", "shard", "compile"}  # fields of Recipe that change how it is computed, not what
 
 
 class Trainer:
@@ -196,7 +193,10 @@ class Trainer:
         self.recipe, self.device, self.output, self.description = recipe, device, Path(output), description
         batches = getattr(train_loader, "batch_sampler", None)
         self.shares = batches if isinstance(batches, BatchShares) else None  # None: a loader of the caller's own
-        self.steps_of_an_epoch = len(train_loader) // recipe.parts
+        if distributed.size() > 1 and not self.shares:
+            raise ValueError("several processes need the loaders of data_setup.make_loader, which share out the images")
+        self.parts = self.shares.parts if self.shares else 1
+        self.steps_of_an_epoch = len(train_loader) // self.parts
         self.history: list[dict] = []
         self.steps = 0  # done in the epoch that has begun
         self.stopping = False
@@ -310,19 +310,19 @@ class Trainer:
         if begun and distributed.rank() < len(begun["random"]):  # else other processes than before go on
             set_random_state(begun["random"][distributed.rank()])
         engine.train_step(self.trained, self._batches(loaded), self.loss_fn,
-                          InParts(self.optimizer, self.recipe.parts), self.device)
+                          InParts(self.optimizer, self.parts), self.device)
         seen = self.loss_fn.sums()  # of the whole epoch, even where the steps before a stop were made elsewhere
         return {"train_loss": seen["loss"] / seen["images"], "train_acc": seen["correct"] / seen["images"],
                 "lr": self.lr}
 
     def _batches(self, loaded: Iterator) -> Iterator:
         """The training batches, or their parts, mixed; gradients are averaged over the processes at the last part."""
-        parts, several = self.recipe.parts, isinstance(self.trained, DistributedDataParallel)
-        for number, (images, labels) in enumerate(loaded, start=self.steps * parts):
+        several = isinstance(self.trained, DistributedDataParallel)
+        for number, (images, labels) in enumerate(loaded, start=self.steps * self.parts):
             self.loss_fn.share = self.shares.share(number) if self.shares else None
             if self.mixup:
                 images, labels = self.mixup(images, labels)
-            with self.trained.no_sync() if several and (number + 1) % parts else nullcontext():
+            with self.trained.no_sync() if several and (number + 1) % self.parts else nullcontext():
                 yield images, labels
 
     def _before_step(self) -> None:

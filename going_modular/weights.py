@@ -411,7 +411,7 @@ def _download(library: str, name: str) -> Source:
         raise
     except Exception as error:  # each library raises its own for no network, an unknown name, a broken download
         reason = reason_of(error)
-        raise WeightsError(f"{library}:{name} cannot be had: {reason[:300]}; check the name and the network, or give a "
+        raise WeightsError(f"{library}:{name} cannot be had: {reason}; check the name and the network, or give a "
                            "file") from None
 
 

@@ -19,7 +19,7 @@ from going_modular.vit import ViT
 
 SIZES = {"image_size": 16, "patch_size": 8, "num_classes": 3, "num_layers": 2, "hidden_size": 24, "mlp_size": 48,
          "num_heads": 2}
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked here")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked here")
 
 
 def build(data: str, output, parts: int = 1, **fields) -> Trainer:
@@ -36,7 +36,7 @@ def build(data: str, output, parts: int = 1, **fields) -> Trainer:
     loaders = [data_setup.make_loader(kept, double, 8, shuffle=True, seed=5, parts=parts),
                *(data_setup.make_loader(part, double, 8) for part in (held_out, images.test))]
     output.mkdir(exist_ok=True)
-    recipe = Recipe(**{"epochs": 3, "lr": 3e-3, "parts": parts, **fields})
+    recipe = Recipe(**{"epochs": 3, "lr": 3e-3, **fields})
     description = {"class_names": images.class_names, "architecture": model.settings, "settings": {}}
     return Trainer(model, *loaders, recipe, torch.device("cpu"), output, description)
 
@@ -145,6 +145,14 @@ def test_each_process_holds_its_share_of_the_weights(colours, tmp_path):
         assert own == pytest.approx(sum(parameter.numel() for parameter in ViT(**SIZES).parameters()) / 2, rel=0.1)
 
     in_processes(2, tmp_path, count)
+
+
+def test_several_processes_refuse_a_loader_that_does_not_share(colours, tmp_path, monkeypatch):
+    trainer = build(colours, tmp_path / "run")
+    loaders = [torch.utils.data.DataLoader(loader.dataset, 8) for loader in trainer.loaders.values()]
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    with pytest.raises(ValueError, match="need the loaders of data_setup.make_loader"):
+        Trainer(trainer.model, *loaders, trainer.recipe, trainer.device, tmp_path, trainer.description)
 
 
 def test_what_sharding_can_not_do():

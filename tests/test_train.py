@@ -89,7 +89,7 @@ def test_every_option_reaches_the_run(run, tmp_path):
     assert checkpoint["recipe"] == {
         "epochs": 1, "lr": 3e-3, "weight_decay": 0.2, "beta2": 0.9, "warmup": 0.5, "clip_norm": 2.0,
         "label_smoothing": 0.2, "mixup": 0.4, "ema": 0.8, "seed": 9, "compile": False,
-        "parts": 2, "checkpointing": True, "shard": False}
+        "checkpointing": True, "shard": False}
     group = checkpoint["training"]["optimizer"]["param_groups"][0]
     assert group["weight_decay"] == 0.2 and group["betas"] == (0.9, 0.9)
 
