@@ -1,15 +1,15 @@
 """What pre-training is worth on small sets of photos: 5, 20 and 60 minutes of it, against none.
 
 python -m benchmarks.pretraining --data FOLDER --run runs/pretraining [--minutes 5 20 60]
-    ->  benchmarks/results/pretraining.json
+    ->  benchmarks/results/pretraining.json, images/pretraining.png
 
 FOLDER holds train/CLASS/ and test/CLASS/ of many classes, such as Food-101 without the three dishes. Five triples of
 its classes are set aside, others than those that chose the recipe (benchmarks.recipe_search): 75 images of each class
 to train, up to 400 to score. On all other classes a ViT is trained by `python -m going_modular.train`, once for each
-length; a length counts images, as many as this machine trains on in so many minutes (measured first, and kept in --run,
-as are the runs themselves: the command can be stopped and given again). Then the same command trains on each triple,
-from scratch and with --weights of each run, on as many images. The learning rate after pre-training is the one that is
-best on a sixth triple after the shortest pre-training.
+length; a length counts images, as many as this machine trains on in so many minutes (measured first, when it should do
+nothing else, and kept in --run, as are the runs themselves: the command can be stopped and given again). Then the same
+command trains on each triple, from scratch and with --weights of each run, on as many images. The learning rate after
+pre-training is the one that is best on a sixth triple after the shortest pre-training.
 """
 import argparse
 import json
@@ -17,10 +17,12 @@ import statistics
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+
 from benchmarks.common import write_log
 from benchmarks.main_job import summary, tell, train_vit
 from benchmarks.recipe_search import lay_out
-from going_modular import data_setup, train
+from going_modular import data_setup, plots, train
 
 TRIPLES, OTHER_TRIPLE = (4, 5, 6, 7, 8), 9
 PRETRAINING = "--model Mini --image-size 64 --min-scale 0.35 --hold-out 0.02".split()
@@ -61,6 +63,23 @@ def images_a_second(data: Path, run: Path) -> float:
     return json.loads(file.read_text())
 
 
+def draw(scratch: dict, pretrained: dict[int, dict]) -> plt.Figure:
+    """Accuracy on the triples against the minutes of pre-training: each triple in grey, and their mean."""
+    stages = {"none": scratch} | {f"{minutes} min": values["triples"] for minutes, values in pretrained.items()}
+    accuracies = [values["test_accuracy"] for values in stages.values()]
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    for number, each in enumerate(zip(*(values["each"] for values in accuracies), strict=True)):
+        axis.plot(list(stages), each, "o-", color=plots.GREY, alpha=0.6, markersize=4,
+                  label=None if number else "each triple of classes")
+    axis.plot(list(stages), [values["mean"] for values in accuracies], "o-", color=plots.BLUE, linewidth=3,
+              label="mean")
+    axis.axhline(1 / 3, color="black", linestyle=":", label="always one class")
+    axis.set(xlabel="pre-training", ylabel="test accuracy on 3 new classes")
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -89,7 +108,7 @@ def main() -> None:
             return {"test_accuracy": summary([run["test_accuracy"] for run in runs]),
                     "test_loss": summary([run["test_loss"] for run in runs]), "settings": runs[0]["settings"]}
 
-        pretrained, lr = {}, None
+        scratch, pretrained, lr = on_triples("from scratch", of_all), {}, None
         for minutes in args.minutes:
             run = args.run / f"{minutes}_minutes"
             results = pretrain(folder / "others", run, max(1, round(minutes * 60 * rate / train_images / 0.98)))
@@ -100,14 +119,13 @@ def main() -> None:
                 print(f"learning rates after pre-training: {tried}")
             pretrained[minutes] = {
                 "images": round(results["epochs"] * train_images * 0.98), "test_accuracy": results["test_accuracy"],
-                "train_seconds": results["train_seconds"],
                 "triples": on_triples(f"{minutes} minutes", ["--weights", str(run), "--lr", lr])}
-        scratch = on_triples("from scratch", of_all)
 
     for values in pretrained.values():
         gains = [after - before for after, before in zip(values["triples"]["test_accuracy"]["each"],
                                                          scratch["test_accuracy"]["each"], strict=True)]
         values["gain"] = {**summary(gains), "standard_error": round(statistics.stdev(gains) / len(gains) ** 0.5, 4)}
+    plots.save(draw(scratch, pretrained), Path(__file__).parent.parent / "images" / "pretraining.png")
     write_log("pretraining", {
         "train_images": train_images, "classes": len(others.class_names),
         "triples": [classes[triple] for triple in TRIPLES],

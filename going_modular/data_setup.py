@@ -6,6 +6,7 @@ loader = make_loader(train, train_transform(64), batch_size=32, shuffle=True)
 """
 import contextlib
 import errno
+import math
 import os
 import shutil
 import stat
@@ -525,25 +526,34 @@ def recolor(image: Image.Image, brightness: float, contrast: float, saturation: 
     return image.convert("RGB", (*rows[0], *rows[1], *rows[2]))
 
 
-class RandomView(View):
-    """A random crop, mirrored half of the time, its colours shifted; on request turned and with a margin before.
+def tilt(image: Image.Image, turn: float, shear: float, margin: int) -> Image.Image:
+    """Turned clockwise about its centre by so many degrees, then sheared: the top moves to the right by this share of
+    half the height, the bottom to the left; with so many pixels of margin on each side. What comes in is black."""
+    cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+    a, b, d, e = cos, sin + shear * cos, -sin, cos - shear * sin  # from a place in the result back to one in the image
+    size = image.width + 2 * margin, image.height + 2 * margin
+    c, f = (image.width - a * size[0] - b * size[1]) / 2, (image.height - d * size[0] - e * size[1]) / 2
+    return image.transform(size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
 
-    The same as torchvision's RandomRotation, Pad, RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage,
-    ToDtype and Normalize in a row, with less work: one resize cuts and scales, one matrix changes all colours.
+
+class RandomView(View):
+    """A random crop, mirrored half of the time, its colours shifted; on request turned, sheared and with a margin.
+
+    The same as torchvision's Pad, RandomAffine, RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage, ToDtype
+    and Normalize in a row, with less work: one resize cuts and scales, one matrix changes all colours.
     Random numbers come from torch's default generator. first: a change of the PIL image that comes before.
     """
 
     def __init__(self, image_size: int, min_scale: float, flip: bool, color_jitter: float, stretch: float = 4 / 3,
-                 turn: float = 0.0, margin: float = 0.0, first: Callable | None = None):
+                 turn: float = 0.0, shear: float = 0.0, margin: float = 0.0, first: Callable | None = None):
         self.image_size, self.min_scale, self.flip, self.color_jitter = image_size, min_scale, flip, color_jitter
-        self.stretch, self.turn, self.margin, self.first = stretch, turn, margin, first
+        self.stretch, self.turn, self.shear, self.margin, self.first = stretch, turn, shear, margin, first
 
     def cut(self, image: Image.Image) -> np.ndarray:
         image = self.first(image) if self.first else image
-        if self.turn:
-            image = image.rotate(self.turn * (2 * torch.rand(()).item() - 1), Image.Resampling.BILINEAR)
-        if self.margin:
-            image = ImageOps.expand(image, round(self.margin * max(image.size)))
+        if self.turn or self.shear or self.margin:
+            turn, shear = (2 * torch.rand(2) - 1).tolist()
+            image = tilt(image, self.turn * turn, self.shear * shear, round(self.margin * max(image.size)))
         scale, shape, left, top, mirror, *jitter = torch.rand(8).tolist()
         area = image.width * image.height * (self.min_scale + (1 - self.min_scale) * scale)
         ratio = self.stretch ** (2 * shape - 1)  # of the sides, even on a logarithmic scale
@@ -569,7 +579,7 @@ class CentralView(View):
 
 
 def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True, color_jitter: float = 0.2,
-                    trivial_augment: float = 0.0, stretch: float = 4 / 3, turn: float = 0.0,
+                    trivial_augment: float = 0.0, stretch: float = 4 / 3, turn: float = 0.0, shear: float = 0.0,
                     margin: float = 0.0) -> RandomView:
     """Augmentation for a small set of photos, so that no image is seen twice in the same way.
 
@@ -580,11 +590,12 @@ def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True,
         geometry, of random strength; Mueller and Hutter, 2021).
     stretch: the most by which one side of a crop is longer than the other.
     turn: rotate by up to so many degrees, for digits; black comes in at the corners.
+    shear: move top and bottom apart, sideways, by up to this share of the height, as handwriting slants.
     margin: this share of the side is added on each side, in black, before the crop: a digit then gets smaller as often
         as larger, and may be shifted without being cut off.
     """
     first = v2.RandomApply([v2.TrivialAugmentWide()], trivial_augment) if trivial_augment else None
-    return RandomView(image_size, min_scale, flip, color_jitter, stretch, turn, margin, first)
+    return RandomView(image_size, min_scale, flip, color_jitter, stretch, turn, shear, margin, first)
 
 
 def eval_transform(image_size: int) -> CentralView:

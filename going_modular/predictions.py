@@ -2,6 +2,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,26 +18,35 @@ from going_modular.utils import RunInfo, load_model
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
+def central_crops(images: torch.Tensor, crops: int) -> list[torch.Tensor]:
+    """The images [batch, C, size, size] as so many central squares, two or more, from the whole down to 0.65 of its
+    side, scaled up to the same size; and each of them mirrored. A model trained on random crops has seen things larger
+    than they are in whole images (Touvron et al., 2019)."""
+    size, views = images.shape[-1], []
+    for i in range(crops):
+        side = round(size * (1 - 0.35 * i / (crops - 1)))
+        view = v2.functional.resize(v2.functional.center_crop(images, side), [size, size])
+        views += [view, view.flip(-1)]
+    return views
+
+
+def shifts(images: torch.Tensor) -> list[torch.Tensor]:
+    """Images [batch, C, size, size] of digits, black at -1, moved by a pixel along each diagonal, and as they are."""
+    return list(v2.functional.five_crop(v2.functional.pad(images, [1], fill=-1.0), list(images.shape[-2:])))
+
+
 class Views(nn.Module):
     """A model whose answer is the mean over views of an image: log-probabilities [batch, num_classes].
 
-    The views of images [batch, C, size, size] are `crops` central squares, two or more, from the whole down to
-    SMALLEST of its side, scaled up to the same size; with mirror, each of them mirrored too. A model trained on random
-    crops has seen things larger than they are in whole images (Touvron et al., 2019).
+    views: images [batch, C, size, size] -> a list of such batches.
     """
 
-    SMALLEST = 0.65
-
-    def __init__(self, model: nn.Module, crops: int, mirror: bool):
+    def __init__(self, model: nn.Module, views: Callable[[torch.Tensor], list[torch.Tensor]]):
         super().__init__()
-        self.model, self.crops, self.mirror = model, crops, mirror
+        self.model, self.views = model, views
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        size, views = images.shape[-1], []
-        for i in range(self.crops):
-            side = round(size * (1 - i / (self.crops - 1) * (1 - self.SMALLEST)))
-            view = v2.functional.resize(v2.functional.center_crop(images, side), [size, size])
-            views += [view, view.flip(-1)] if self.mirror else [view]
+        views = self.views(images)
         probabilities = self.model(torch.cat(views)).softmax(dim=-1)
         return probabilities.unflatten(0, (len(views), -1)).mean(dim=0).log()
 
@@ -44,8 +54,10 @@ class Views(nn.Module):
 def with_views(model: nn.Module, settings: dict) -> nn.Module:
     """A model as a run with these settings evaluates it: seen in several views (--test-crops), or just as it is."""
     crops = settings.get("test_crops", 1)
-    mirror = Path(str(settings.get("data"))).name not in DIGITS
-    return Views(model, crops, mirror) if crops > 1 else model
+    if crops == 1:
+        return model
+    digits = Path(str(settings.get("data"))).name in DIGITS
+    return Views(model, shifts if digits else partial(central_crops, crops=crops))
 
 
 class Prediction(NamedTuple):

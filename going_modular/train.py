@@ -32,19 +32,22 @@ OPTIONS = {
         ("skip-bad-images", bool, False, "leave out images that can't be read, and count them"),
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
         ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.25 for a "
-         "set of fewer than 1,000 images, 0.8 for digits with their margin, else 0.85"),
+         "set of fewer than 1,000 images, 0.65 for digits with their margin, else 0.85"),
         ("stretch", float, None, "the most by which one side of a crop is longer than the other; default: 1.33, for "
-         "digits 1.05"),
-        ("turn", float, None, "turn a training image by up to so many degrees; default: 0, for digits 5"),
+         "digits 1.1"),
+        ("turn", float, None, "turn a training image by up to so many degrees; default: 0, for digits 12"),
+        ("shear", float, None, "shear a training image sideways by up to this share of its height; default: 0, for "
+         "digits 0.15"),
         ("margin", float, None, "share of its side that a training image gets as a black margin on each side before "
-         "the crop; default: 0, for digits 0.036"),
+         "the crop; default: 0, for digits 0.07"),
         ("color-jitter", float, None, "brightness, contrast and saturation of a training image vary by up to this "
          "share; default: 0.2, for digits 0"),
         ("trivial-augment", float, None, "share of the training images that TrivialAugment changes; default: 0.5 for a "
          "set below 1,000 images, else 0"),
-        ("test-crops", int, None, "central crops of a test image, from the whole to 0.65 of its side, each with its "
-         "mirror image: their probabilities are averaged; default: 3 for a set below 1,000 images, else 1, the image "
-         "as it is"),
+        ("test-crops", int, None, "views of a test image, whose probabilities are averaged: so many central crops, "
+         "from the whole to 0.65 of its side, each with its mirror image; for digits 5, moved by a pixel in four "
+         "directions and as it is; 1 is the image as it is; default: 3 for a set below 1,000 images, 5 for digits, "
+         "else 1"),
         ("repeats", int, None, "times that an epoch shows each training image, each time another crop; default: until "
          "1,000 images were shown"),
         ("num-workers", int, None, "processes that prepare images; default: none for images of up to 64 px, which are "
@@ -102,8 +105,8 @@ BY_SIZE = {  # defaults for a set below 1,000 images, which is soon known by hea
     "weight_decay": (0.5, 0.05), "mixup": (0.5, 0.0),
 }
 BY_KIND = {  # defaults for photos, and for digits, which a loader knows by their name
-    "color_jitter": (0.2, 0.0), "stretch": (4 / 3, 1.05), "turn": (0.0, 5.0), "margin": (0.0, 0.036),
-    "min_scale": (None, 0.8),
+    "color_jitter": (0.2, 0.0), "stretch": (4 / 3, 1.1), "turn": (0.0, 12.0), "shear": (0.0, 0.15),
+    "margin": (0.0, 0.07), "min_scale": (None, 0.65), "test_crops": (None, 5),
 }
 VARIANT_SIZES = {"layers": "num_layers", "hidden_size": "hidden_size", "heads": "num_heads", "mlp_size": "mlp_size"}
 
@@ -377,7 +380,7 @@ def recipe_of(settings: dict) -> Recipe:
         raise ValueError(f"min_scale must be above 0 and at most 1, not {settings['min_scale']}")
     if not 0 <= settings["trivial_augment"] <= 1:
         raise ValueError(f"trivial_augment must be at least 0 and at most 1, not {settings['trivial_augment']}")
-    for name in ("color_jitter", "margin"):
+    for name in ("color_jitter", "shear", "margin"):
         if not 0 <= settings[name] <= 1:
             raise ValueError(f"{name} must be at least 0 and at most 1, not {settings[name]}")
     if not settings["stretch"] >= 1:
@@ -397,9 +400,10 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
     for name, images in (("training", kept), ("held-out", held_out), ("test", data.test)):
         if len(images) < distributed.size():
             raise ValueError(f"{distributed.size()} processes can't share {len(images)} {name} images: start fewer")
-    augmented = data_setup.train_transform(size, settings["min_scale"], flip=data.flip,
-                                           **{name: settings[name] for name in (
-                                               "color_jitter", "trivial_augment", "stretch", "turn", "margin")})
+    if not data.flip and settings["test_crops"] not in (1, 5):
+        raise ValueError(f"test_crops must be 1 or 5 for digits, not {settings['test_crops']}")
+    changes = ("min_scale", "color_jitter", "trivial_augment", "stretch", "turn", "shear", "margin")
+    augmented = data_setup.train_transform(size, flip=data.flip, **{name: settings[name] for name in changes})
     plain = data_setup.eval_transform(size)
     train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers,
                                           repeats=settings["repeats"], parts=settings["parts"])

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision import datasets
 from torchvision.transforms import v2
 
@@ -655,14 +655,29 @@ def test_train_transform(photo):
         assert {int(torch.sign(view[0, :, -1].mean() - view[0, :, 0].mean())) for view in views} == expected
 
 
-def test_margin_and_turn_keep_a_digit_whole_and_its_mean_size():
+def test_tilt_turns_clockwise_shears_and_adds_a_margin():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8))
+    assert np.array_equal(data_setup.tilt(noise, 0, 0, margin=2), ImageOps.expand(noise, 2))
+    inner = np.s_[1:-1, 1:-1]  # what lies on the edge after a quarter turn may round to the outside
+    turned = np.asarray(data_setup.tilt(noise, 90, 0, margin=0))
+    assert np.allclose(turned[inner], np.asarray(noise.transpose(Image.Transpose.ROTATE_270))[inner], atol=1)
+    line = Image.new("RGB", (41, 41))
+    line.paste((255, 255, 255), (20, 0, 21, 41))
+    sheared = np.asarray(data_setup.tilt(line, 0, 0.5, margin=0))[..., 0]
+    assert [int(sheared[row].argmax()) for row in (0, 20, 40)] == [30, 20, 10]
+    lying = np.asarray(data_setup.tilt(line, 90, 0.5, margin=0))[..., 0]  # turned first, so there is no slant left
+    assert lying[20, 1:-1].min() >= 254 and lying.sum() <= 41 * 255
+
+
+def test_margin_turn_and_shear_keep_a_digit_whole_and_its_mean_size():
     square = Image.new("RGB", (28, 28))
     square.paste((255, 255, 255), (6, 6, 22, 22))
     torch.manual_seed(0)
     shrunk = data_setup.train_transform(28, min_scale=1.0, flip=False, color_jitter=0, stretch=1, margin=0.07)(square)
     assert (shrunk[0] + 1).sum() / 2 == pytest.approx(256 * (28 / 32) ** 2, rel=0.02)  # two pixels on each side
     views = torch.stack([data_setup.train_transform(28, min_scale=0.65, flip=False, color_jitter=0, turn=9,
-                                                    stretch=1.1, margin=0.07)(square)[0] for _ in range(200)])
+                                                    stretch=1.1, shear=0.05, margin=0.07)(square)[0]
+                         for _ in range(200)])
     areas = (views + 1).sum(dim=(1, 2)) / 2
     assert areas.min() < 0.87 * 256 and areas.max() > 1.1 * 256 and 0.93 < areas.mean() / 256 < 1.12
     edges = torch.cat([views[:, 0], views[:, -1], views[:, :, 0], views[:, :, -1]], dim=1)

@@ -65,15 +65,27 @@ def test_views_average_probabilities_over_crops_and_mirror_images():
     images = torch.rand(5, 3, 20, 20) * 20
     model = Brightness()
     views = [images, v2.functional.resize(images[..., 4:17, 4:17], [20, 20])]  # 0.65 of 20 pixels are 13
-    for mirror in (False, True):
-        seen = views + [view.flip(-1) for view in views] if mirror else views
-        expected = torch.stack([model(view).softmax(-1) for view in seen]).mean(0)
-        ours = predictions.Views(model, crops=2, mirror=mirror)(images).exp()
-        torch.testing.assert_close(ours, expected)
+    expected = torch.stack([model(seen).softmax(-1) for view in views for seen in (view, view.flip(-1))]).mean(0)
+    ours = predictions.with_views(model, {"data": "runs/photos", "test_crops": 2})(images).exp()
+    torch.testing.assert_close(ours, expected)
     assert (ours - 0.5).abs().max() < 1e-5  # both halves are seen on both sides
     assert predictions.with_views(model, {"data": "photos"}) is model
-    assert predictions.with_views(model, {"data": "runs/photos", "test_crops": 3}).mirror
-    assert not predictions.with_views(model, {"data": "mnist", "test_crops": 3}).mirror
+
+
+def test_views_of_digits_are_shifts_with_black_coming_in():
+    set_seeds(0)
+    images = torch.rand(5, 3, 20, 20) * 20
+    expected = [images]
+    for down, right in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        moved = torch.full_like(images, -1)
+        moved[..., max(down, 0) : 20 + min(down, 0), max(right, 0) : 20 + min(right, 0)] = images[
+            ..., max(-down, 0) : 20 + min(-down, 0), max(-right, 0) : 20 + min(-right, 0)]
+        expected.append(moved)
+    found = predictions.shifts(images)
+    assert len(found) == 5 and all(any(torch.equal(view, other) for other in expected) for view in found)
+    model = Brightness()
+    ours = predictions.with_views(model, {"data": "mnist", "test_crops": 5})(images).exp()
+    torch.testing.assert_close(ours, torch.stack([model(view).softmax(-1) for view in expected]).mean(0))
 
 
 def test_predict_sees_an_image_as_the_run_did(checkpoint, photo):

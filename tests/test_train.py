@@ -126,16 +126,17 @@ def test_weights_that_cannot_be_taken(run, options, words):
 
 def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(data_setup, "train_transform", lambda size, min_scale, flip, **rest: seen.update(
-        size=size, min_scale=min_scale, **rest) or data_setup.eval_transform(size))
+    monkeypatch.setattr(data_setup, "train_transform", lambda size, flip, **rest: seen.update(
+        size=size, **rest) or data_setup.eval_transform(size))
     loader = data_setup.make_loader
     monkeypatch.setattr(data_setup, "make_loader", lambda dataset, transform, batch, **rest: seen.setdefault(
         "loaders", []).append((len(dataset), batch, rest)) or loader(dataset, transform, batch, **rest))
     assert main(["--data", str(colours), "--output", str(tmp_path / "r"), *QUICK, "--epochs", "1", "--hold-out", "0.25",
                  "--min-scale", "0.6", "--trivial-augment", "0.3", "--color-jitter", "0.1", "--batch-size", "7",
-                 "--stretch", "1.2", "--turn", "3", "--margin", "0.2", "--repeats", "2", "--seed", "4"]) == 0
+                 "--stretch", "1.2", "--turn", "3", "--shear", "0.1", "--margin", "0.2", "--repeats", "2",
+                 "--seed", "4"]) == 0
     assert seen == {"size": 16, "min_scale": 0.6, "color_jitter": 0.1, "trivial_augment": 0.3, "stretch": 1.2,
-                    "turn": 3, "margin": 0.2, "loaders": [
+                    "turn": 3, "shear": 0.1, "margin": 0.2, "loaders": [
         (27, 7, {"shuffle": True, "seed": 4, "num_workers": 0, "repeats": 2, "parts": 1}), (9, 7, {"num_workers": 0}),
         (12, 7, {"num_workers": 0})]}
 
@@ -161,6 +162,21 @@ def test_the_defaults_follow_data_and_device(run, colours, tmp_path):
         assert (settings["model"], settings["image_size"], settings["patch_size"]) == ("Mini", 64, 8)
 
 
+def test_digits_are_tested_as_they_are_or_in_five_views(run, tmp_path):
+    few = tmp_path / "mnist"  # a folder by this name holds digits
+    for part in ("train", "test"):
+        for label in "01":
+            (few / part / label).mkdir(parents=True)
+            for i in range(4):
+                Image.new("L", (12, 12), 40 * i).save(few / part / label / f"{i}.png")
+    quick = ["--data", str(few), "--epochs", "1", "--batch-size", "4", "--image-size", "12", "--device", "cpu"]
+    status, _, err = run("--test-crops", "3", quick=quick)
+    assert status == 2 and err == "error: test_crops must be 1 or 5 for digits, not 3\n"
+    assert run(quick=quick)[0] == 0
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert (settings["test_crops"], settings["turn"], settings["shear"]) == (5, 12, 0.15)
+
+
 def test_wilson_interval():
     assert wilson_interval(50, 75) == pytest.approx((0.554, 0.763), abs=1e-3)  # by R: binom.confint(50, 75, "wilson")
     assert wilson_interval(0, 10) == pytest.approx((0, 0.278), abs=1e-3)
@@ -179,6 +195,7 @@ def test_wilson_interval():
     (["--color-jitter", "2"], "color_jitter must be at least 0 and at most 1"),
     (["--stretch", "0.5"], "stretch must be at least 1"),
     (["--turn", "-1"], "turn must be at least 0"),
+    (["--shear", "2"], "shear must be at least 0 and at most 1"),
     (["--margin", "2"], "margin must be at least 0 and at most 1"),
     (["--parts", "0"], "parts must be at least 1"),
     (["--parts", "65"], "a batch of"),
