@@ -26,6 +26,7 @@ from going_modular import data_setup, plots, train
 
 TRIPLES, OTHER_TRIPLE = (4, 5, 6, 7, 8), 9
 PRETRAINING = "--model Mini --image-size 64 --min-scale 0.35 --hold-out 0.02".split()
+SMALL_SET = "--epochs 2 --repeats 50".split()  # tested twice only: a test takes as long as 3,000 images of training
 RATES = ("0.0005", "0.001", "0.002")
 
 
@@ -85,8 +86,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, default=Path("runs/pretraining"), help="folder of the runs")
     parser.add_argument("--minutes", type=int, nargs="+", default=[5, 20, 60])
-    parser.add_argument("--epochs", default="20", help="of the small sets of 225 images, each of which is shown "
-                        "5 times in an epoch")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     of_all = ["--model", "Mini", "--image-size", "64"]
@@ -103,7 +102,7 @@ def main() -> None:
         def on_triples(name: str, options: list[str]) -> dict:
             runs = []
             for triple in TRIPLES:
-                runs.append(train_vit(str(folder / str(triple)), 0, args.device, ["--epochs", args.epochs, *options]))
+                runs.append(train_vit(str(folder / str(triple)), 0, args.device, [*SMALL_SET, *options]))
                 tell(name, triple, runs[-1])
             return {"test_accuracy": summary([run["test_accuracy"] for run in runs]),
                     "test_loss": summary([run["test_loss"] for run in runs]), "settings": runs[0]["settings"]}
@@ -114,7 +113,7 @@ def main() -> None:
             results = pretrain(folder / "others", run, max(1, round(minutes * 60 * rate / train_images / 0.98)))
             if lr is None:
                 tried = {lr: train_vit(str(folder / str(OTHER_TRIPLE)), 0, args.device, [
-                    "--epochs", args.epochs, "--weights", str(run), "--lr", lr])["test_accuracy"] for lr in RATES}
+                    *SMALL_SET, "--weights", str(run), "--lr", lr])["test_accuracy"] for lr in RATES}
                 lr = max(tried, key=tried.get)
                 print(f"learning rates after pre-training: {tried}")
             pretrained[minutes] = {
@@ -129,7 +128,7 @@ def main() -> None:
     write_log("pretraining", {
         "train_images": train_images, "classes": len(others.class_names),
         "triples": [classes[triple] for triple in TRIPLES],
-        "images_a_second": round(rate), "lr": lr, "accuracy_on_the_sixth_triple": tried, "epochs": args.epochs,
+        "images_a_second": round(rate), "lr": lr, "accuracy_on_the_sixth_triple": tried,
         "scratch": scratch, "pretrained": pretrained})
 
 

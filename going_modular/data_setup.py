@@ -526,34 +526,38 @@ def recolor(image: Image.Image, brightness: float, contrast: float, saturation: 
     return image.convert("RGB", (*rows[0], *rows[1], *rows[2]))
 
 
-def tilt(image: Image.Image, turn: float, shear: float, margin: int) -> Image.Image:
-    """Turned clockwise about its centre by so many degrees, then sheared: the top moves to the right by this share of
-    half the height, the bottom to the left; with so many pixels of margin on each side. What comes in is black."""
+def warp(image: Image.Image, turn: float, shear: float, zoom: tuple[float, float], shift: tuple[float, float],
+         ) -> Image.Image:
+    """Turned clockwise about its centre by so many degrees, sheared (the top moves to the right by this share of half
+    the height, the bottom to the left), zoomed sideways and upright by these factors, and shifted by these shares of
+    its width and height to the right and down. What comes in from outside is black."""
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     a, b, d, e = cos, sin + shear * cos, -sin, cos - shear * sin  # from a place in the result back to one in the image
-    size = image.width + 2 * margin, image.height + 2 * margin
-    c, f = (image.width - a * size[0] - b * size[1]) / 2, (image.height - d * size[0] - e * size[1]) / 2
-    return image.transform(size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
+    a, b, d, e = a / zoom[0], b / zoom[1], d / zoom[0], e / zoom[1]
+    x, y = image.width * (0.5 + shift[0]), image.height * (0.5 + shift[1])  # where its centre comes to lie
+    matrix = (a, b, image.width / 2 - a * x - b * y, d, e, image.height / 2 - d * x - e * y)
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
 class RandomView(View):
-    """A random crop, mirrored half of the time, its colours shifted; on request turned, sheared and with a margin.
+    """A random crop, mirrored half of the time, its colours shifted; on request warped before, as digits want it.
 
-    The same as torchvision's Pad, RandomAffine, RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage, ToDtype
-    and Normalize in a row, with less work: one resize cuts and scales, one matrix changes all colours.
+    The same as torchvision's RandomAffine, RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage, ToDtype and
+    Normalize in a row, with less work: one resize cuts and scales, one matrix changes all colours.
     Random numbers come from torch's default generator. first: a change of the PIL image that comes before.
     """
 
     def __init__(self, image_size: int, min_scale: float, flip: bool, color_jitter: float, stretch: float = 4 / 3,
-                 turn: float = 0.0, shear: float = 0.0, margin: float = 0.0, first: Callable | None = None):
+                 turn: float = 0.0, shear: float = 0.0, zoom: float = 0.0, shift: float = 0.0,
+                 first: Callable | None = None):
         self.image_size, self.min_scale, self.flip, self.color_jitter = image_size, min_scale, flip, color_jitter
-        self.stretch, self.turn, self.shear, self.margin, self.first = stretch, turn, shear, margin, first
+        self.stretch, self.most, self.first = stretch, torch.tensor([turn, shear, zoom, zoom, shift, shift]), first
 
     def cut(self, image: Image.Image) -> np.ndarray:
         image = self.first(image) if self.first else image
-        if self.turn or self.shear or self.margin:
-            turn, shear = (2 * torch.rand(2) - 1).tolist()
-            image = tilt(image, self.turn * turn, self.shear * shear, round(self.margin * max(image.size)))
+        if self.most.any():
+            turn, shear, *pairs = (self.most * (2 * torch.rand(6) - 1)).tolist()
+            image = warp(image, turn, shear, zoom=(1 + pairs[0], 1 + pairs[1]), shift=pairs[2:])
         scale, shape, left, top, mirror, *jitter = torch.rand(8).tolist()
         area = image.width * image.height * (self.min_scale + (1 - self.min_scale) * scale)
         ratio = self.stretch ** (2 * shape - 1)  # of the sides, even on a logarithmic scale
@@ -580,7 +584,7 @@ class CentralView(View):
 
 def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True, color_jitter: float = 0.2,
                     trivial_augment: float = 0.0, stretch: float = 4 / 3, turn: float = 0.0, shear: float = 0.0,
-                    margin: float = 0.0) -> RandomView:
+                    zoom: float = 0.0, shift: float = 0.0) -> RandomView:
     """Augmentation for a small set of photos, so that no image is seen twice in the same way.
 
     min_scale: the crop covers this share of the image or more; smaller crops may miss the dish.
@@ -589,13 +593,12 @@ def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True,
     trivial_augment: the share of images that go through TrivialAugment first (one random change of colours or of
         geometry, of random strength; Mueller and Hutter, 2021).
     stretch: the most by which one side of a crop is longer than the other.
-    turn: rotate by up to so many degrees, for digits; black comes in at the corners.
-    shear: move top and bottom apart, sideways, by up to this share of the height, as handwriting slants.
-    margin: this share of the side is added on each side, in black, before the crop: a digit then gets smaller as often
-        as larger, and may be shifted without being cut off.
+    turn, shear, zoom, shift: the most by which an image is turned (degrees) and sheared sideways (share of its height),
+        its width and its height change (share of them), and it is moved (share of its side); for digits, as writing
+        slants and varies. Black comes in.
     """
     first = v2.RandomApply([v2.TrivialAugmentWide()], trivial_augment) if trivial_augment else None
-    return RandomView(image_size, min_scale, flip, color_jitter, stretch, turn, shear, margin, first)
+    return RandomView(image_size, min_scale, flip, color_jitter, stretch, turn, shear, zoom, shift, first)
 
 
 def eval_transform(image_size: int) -> CentralView:

@@ -32,14 +32,16 @@ OPTIONS = {
         ("skip-bad-images", bool, False, "leave out images that can't be read, and count them"),
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
         ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.25 for a "
-         "set of fewer than 1,000 images, 0.65 for digits with their margin, else 0.85"),
+         "set of fewer than 1,000 images, 1 for digits, else 0.85"),
         ("stretch", float, None, "the most by which one side of a crop is longer than the other; default: 1.33, for "
-         "digits 1.1"),
+         "digits 1"),
         ("turn", float, None, "turn a training image by up to so many degrees; default: 0, for digits 12"),
         ("shear", float, None, "shear a training image sideways by up to this share of its height; default: 0, for "
          "digits 0.15"),
-        ("margin", float, None, "share of its side that a training image gets as a black margin on each side before "
-         "the crop; default: 0, for digits 0.07"),
+        ("zoom", float, None, "change width and height of what a training image shows by up to this share; default: "
+         "0, for digits 0.12"),
+        ("shift", float, None, "move what a training image shows by up to this share of its side; default: 0, for "
+         "digits 0.05"),
         ("color-jitter", float, None, "brightness, contrast and saturation of a training image vary by up to this "
          "share; default: 0.2, for digits 0"),
         ("trivial-augment", float, None, "share of the training images that TrivialAugment changes; default: 0.5 for a "
@@ -105,8 +107,8 @@ BY_SIZE = {  # defaults for a set below 1,000 images, which is soon known by hea
     "weight_decay": (0.5, 0.05), "mixup": (0.5, 0.0),
 }
 BY_KIND = {  # defaults for photos, and for digits, which a loader knows by their name
-    "color_jitter": (0.2, 0.0), "stretch": (4 / 3, 1.1), "turn": (0.0, 12.0), "shear": (0.0, 0.15),
-    "margin": (0.0, 0.07), "min_scale": (None, 0.65), "test_crops": (None, 5),
+    "color_jitter": (0.2, 0.0), "min_scale": (None, 1.0), "stretch": (4 / 3, 1.0), "turn": (0.0, 12.0),
+    "shear": (0.0, 0.15), "zoom": (0.0, 0.12), "shift": (0.0, 0.05), "test_crops": (None, 5),
 }
 VARIANT_SIZES = {"layers": "num_layers", "hidden_size": "hidden_size", "heads": "num_heads", "mlp_size": "mlp_size"}
 
@@ -380,7 +382,9 @@ def recipe_of(settings: dict) -> Recipe:
         raise ValueError(f"min_scale must be above 0 and at most 1, not {settings['min_scale']}")
     if not 0 <= settings["trivial_augment"] <= 1:
         raise ValueError(f"trivial_augment must be at least 0 and at most 1, not {settings['trivial_augment']}")
-    for name in ("color_jitter", "shear", "margin"):
+    if not 0 <= settings["zoom"] < 1:
+        raise ValueError(f"zoom must be at least 0 and below 1, not {settings['zoom']}")
+    for name in ("color_jitter", "shear", "shift"):
         if not 0 <= settings[name] <= 1:
             raise ValueError(f"{name} must be at least 0 and at most 1, not {settings[name]}")
     if not settings["stretch"] >= 1:
@@ -402,7 +406,8 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
             raise ValueError(f"{distributed.size()} processes can't share {len(images)} {name} images: start fewer")
     if not data.flip and settings["test_crops"] not in (1, 5):
         raise ValueError(f"test_crops must be 1 or 5 for digits, not {settings['test_crops']}")
-    changes = ("min_scale", "color_jitter", "trivial_augment", "stretch", "turn", "shear", "margin")
+    changes = ("min_scale", "color_jitter", "trivial_augment", "stretch", "turn", "shear", "zoom",
+               "shift")
     augmented = data_setup.train_transform(size, flip=data.flip, **{name: settings[name] for name in changes})
     plain = data_setup.eval_transform(size)
     train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers,

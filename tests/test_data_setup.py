@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torchvision import datasets
 from torchvision.transforms import v2
 
@@ -655,31 +655,36 @@ def test_train_transform(photo):
         assert {int(torch.sign(view[0, :, -1].mean() - view[0, :, 0].mean())) for view in views} == expected
 
 
-def test_tilt_turns_clockwise_shears_and_adds_a_margin():
+def test_warp_turns_clockwise_then_shears_then_zooms_then_shifts():
+    def bright(turn=0.0, shear=0.0, zoom=(1, 1), shift=(0, 0)):
+        return np.asarray(data_setup.warp(line, turn, shear, zoom, shift))[..., 0]
+
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8))
-    assert np.array_equal(data_setup.tilt(noise, 0, 0, margin=2), ImageOps.expand(noise, 2))
     inner = np.s_[1:-1, 1:-1]  # what lies on the edge after a quarter turn may round to the outside
-    turned = np.asarray(data_setup.tilt(noise, 90, 0, margin=0))
+    turned = np.asarray(data_setup.warp(noise, 90, 0, (1, 1), (0, 0)))
     assert np.allclose(turned[inner], np.asarray(noise.transpose(Image.Transpose.ROTATE_270))[inner], atol=1)
+    assert np.array_equal(data_setup.warp(noise, 0, 0, (1, 1), (0, 0)), noise)
+
     line = Image.new("RGB", (41, 41))
-    line.paste((255, 255, 255), (20, 0, 21, 41))
-    sheared = np.asarray(data_setup.tilt(line, 0, 0.5, margin=0))[..., 0]
-    assert [int(sheared[row].argmax()) for row in (0, 20, 40)] == [30, 20, 10]
-    lying = np.asarray(data_setup.tilt(line, 90, 0.5, margin=0))[..., 0]  # turned first, so there is no slant left
-    assert lying[20, 1:-1].min() >= 254 and lying.sum() <= 41 * 255
+    line.paste((255, 255, 255), (20, 0, 21, 41))  # upright, in the middle
+    assert [int(bright(shear=0.5)[row].argmax()) for row in (0, 20, 40)] == [30, 20, 10]
+    lying = bright(turn=90, shear=0.5)
+    assert lying[20, 1:-1].min() >= 254 and lying[:19].max() == 0  # no slant is left of a line that lies
+    assert [int(bright(shear=0.5, zoom=(1.5, 1))[row].argmax()) for row in (0, 40)] == [35, 5]
+    assert bright(zoom=(1, 0.5)).any(axis=1).sum() in (20, 21, 22) and bright(zoom=(3, 1)).any(axis=0).sum() > 3
+    moved = bright(shift=(4 / 41, -10 / 41))
+    assert moved[:31, 24].min() == 255 and moved[31:].max() == 0 and moved.any(axis=0).sum() == 1
 
 
-def test_margin_turn_and_shear_keep_a_digit_whole_and_its_mean_size():
+def test_warped_views_keep_a_digit_whole_and_vary_about_its_size():
     square = Image.new("RGB", (28, 28))
     square.paste((255, 255, 255), (6, 6, 22, 22))
     torch.manual_seed(0)
-    shrunk = data_setup.train_transform(28, min_scale=1.0, flip=False, color_jitter=0, stretch=1, margin=0.07)(square)
-    assert (shrunk[0] + 1).sum() / 2 == pytest.approx(256 * (28 / 32) ** 2, rel=0.02)  # two pixels on each side
-    views = torch.stack([data_setup.train_transform(28, min_scale=0.65, flip=False, color_jitter=0, turn=9,
-                                                    stretch=1.1, shear=0.05, margin=0.07)(square)[0]
-                         for _ in range(200)])
+    view = data_setup.train_transform(28, min_scale=1.0, flip=False, color_jitter=0, stretch=1, turn=9, shear=0.1,
+                                      zoom=0.1, shift=0.04)
+    views = torch.stack([view(square)[0] for _ in range(200)])
     areas = (views + 1).sum(dim=(1, 2)) / 2
-    assert areas.min() < 0.87 * 256 and areas.max() > 1.1 * 256 and 0.93 < areas.mean() / 256 < 1.12
+    assert areas.min() < 0.87 * 256 and areas.max() > 1.13 * 256 and 0.97 < areas.mean() / 256 < 1.03
     edges = torch.cat([views[:, 0], views[:, -1], views[:, :, 0], views[:, :, -1]], dim=1)
     assert edges.max() < -0.5  # nothing of the square is cut off
     assert len(views.flatten(1).unique(dim=0)) == 200

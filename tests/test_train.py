@@ -133,10 +133,10 @@ def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
         "loaders", []).append((len(dataset), batch, rest)) or loader(dataset, transform, batch, **rest))
     assert main(["--data", str(colours), "--output", str(tmp_path / "r"), *QUICK, "--epochs", "1", "--hold-out", "0.25",
                  "--min-scale", "0.6", "--trivial-augment", "0.3", "--color-jitter", "0.1", "--batch-size", "7",
-                 "--stretch", "1.2", "--turn", "3", "--shear", "0.1", "--margin", "0.2", "--repeats", "2",
-                 "--seed", "4"]) == 0
+                 "--stretch", "1.2", "--turn", "3", "--shear", "0.1", "--zoom", "0.2", "--shift", "0.3",
+                 "--repeats", "2", "--seed", "4"]) == 0
     assert seen == {"size": 16, "min_scale": 0.6, "color_jitter": 0.1, "trivial_augment": 0.3, "stretch": 1.2,
-                    "turn": 3, "shear": 0.1, "margin": 0.2, "loaders": [
+                    "turn": 3, "shear": 0.1, "zoom": 0.2, "shift": 0.3, "loaders": [
         (27, 7, {"shuffle": True, "seed": 4, "num_workers": 0, "repeats": 2, "parts": 1}), (9, 7, {"num_workers": 0}),
         (12, 7, {"num_workers": 0})]}
 
@@ -196,7 +196,8 @@ def test_wilson_interval():
     (["--stretch", "0.5"], "stretch must be at least 1"),
     (["--turn", "-1"], "turn must be at least 0"),
     (["--shear", "2"], "shear must be at least 0 and at most 1"),
-    (["--margin", "2"], "margin must be at least 0 and at most 1"),
+    (["--zoom", "1"], "zoom must be at least 0 and below 1"),
+    (["--shift", "2"], "shift must be at least 0 and at most 1"),
     (["--parts", "0"], "parts must be at least 1"),
     (["--parts", "65"], "a batch of"),
     (["--shard"], "start them by torchrun"),
