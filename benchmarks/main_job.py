@@ -26,12 +26,14 @@ from going_modular import data_setup, train
 from going_modular.baselines import cnn, matching_width
 
 
-def train_vit(data: str, seed: int, device: str, options: Sequence[str] = ()) -> dict:
-    """One run of the command in a fresh process; what its results.json says, and its settings."""
+def train_vit(data: str, seed: int, device: str, options: Sequence[str] = (), processes: int = 1) -> dict:
+    """One run of the command in a fresh process, or in several by torchrun; what its results.json says, and its
+    settings."""
+    torchrun = ["torch.distributed.run", f"--nproc_per_node={processes}", "-m"] if processes > 1 else []
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
-        subprocess.run([sys.executable, "-m", "going_modular.train", "--data", data, "--seed", str(seed), "--device",
-                        device, "--output", str(output), *options], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", *torchrun, "going_modular.train", "--data", data, "--seed", str(seed),
+                        "--device", device, "--output", str(output), *options], check=True, stdout=subprocess.DEVNULL)
         results = json.loads((output / "results.json").read_text())
         results["settings"] = json.loads((output / "settings.json").read_text())
     return results
@@ -66,7 +68,8 @@ def tell(name: str, seed: int, results: dict) -> None:
 
 
 def summary(values: list[float]) -> dict:
-    return {"mean": round(statistics.mean(values), 4), "std": round(statistics.stdev(values), 4),
+    return {"mean": round(statistics.mean(values), 4),
+            "std": round(statistics.stdev(values), 4) if len(values) > 1 else None,
             "each": [round(value, 4) for value in values]}
 
 

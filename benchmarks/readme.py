@@ -73,14 +73,19 @@ def mnist_text() -> str:
     values = log("mnist")
     lines = ["| | test accuracy, mean | each seed | mean F1 | test loss | parameters | training, mean |",
              "|---|---|---|---|---|---|---|"]
-    for title, row in (("Vision Transformer", values["vit"]), ("CNN, same time and recipe", values["cnn"])):
+    rows = {"Vision Transformer": values["vit"], "CNN, same time and recipe": values.get("cnn")}
+    for title, row in rows.items():
+        if row is None:  # not measured yet
+            continue
         each = ", ".join(f"{value:.4f}" for value in row["test_accuracy"]["each"])
         lines.append(f"| {title} | **{row['test_accuracy']['mean']:.4f}** | {each} | {row['mean_f1']['mean']:.4f} | "
                      f"{row['test_loss']['mean']:.3f} | {row['parameters']:,} | {row['train_seconds']['mean']:.0f} s |")
     return "\n".join(lines) + (
         f"\n\n{values['train_images']:,} images to train, {values['test_images']:,} to test. Always the same digit "
         f"scores {values['one_class_accuracy']:.3f}, equal shares have a loss of {values['guess_loss']:.3f}. The "
-        "recipe was chosen on held-out training digits, those of other writers. "
+        "recipe was chosen on held-out training digits; two earlier ones had been scored on the test set before, so "
+        "these figures are not wholly blind. A test digit is seen at five places, up to a pixel from its own, and the "
+        "probabilities are averaged. "
         f"{measured_on(values, 'mnist')}")
 
 
@@ -240,7 +245,17 @@ strengthened. So these figures are not wholly blind.
 
 {main_job_text("drawn")}
 
+**MNIST**, from scratch, by two processes of one thread each:
+
+{mnist_text()}
+
 {cifar100_cpu_text()}
+
+**Pre-training on photos of other dishes**:
+
+![Accuracy on three new dishes against the minutes of pre-training](images/pretraining.png)
+
+{pretraining_text()}
 
 **Speed** beside the production libraries:
 

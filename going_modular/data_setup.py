@@ -526,7 +526,7 @@ def recolor(image: Image.Image, brightness: float, contrast: float, saturation: 
     return image.convert("RGB", (*rows[0], *rows[1], *rows[2]))
 
 
-def warp(image: Image.Image, turn: float, shear: float, zoom: tuple[float, float], shift: tuple[float, float],
+def warp(image: Image.Image, turn: float, shear: float, zoom: tuple[float, float], shift: Sequence[float],
          ) -> Image.Image:
     """Turned clockwise about its centre by so many degrees, sheared (the top moves to the right by this share of half
     the height, the bottom to the left), zoomed sideways and upright by these factors, and shifted by these shares of
@@ -551,13 +551,14 @@ class RandomView(View):
                  turn: float = 0.0, shear: float = 0.0, zoom: float = 0.0, shift: float = 0.0,
                  first: Callable | None = None):
         self.image_size, self.min_scale, self.flip, self.color_jitter = image_size, min_scale, flip, color_jitter
-        self.stretch, self.most, self.first = stretch, torch.tensor([turn, shear, zoom, zoom, shift, shift]), first
+        self.stretch, self.most, self.first = stretch, (turn, shear, zoom, zoom, shift, shift), first
 
     def cut(self, image: Image.Image) -> np.ndarray:
         image = self.first(image) if self.first else image
-        if self.most.any():
-            turn, shear, *pairs = (self.most * (2 * torch.rand(6) - 1)).tolist()
-            image = warp(image, turn, shear, zoom=(1 + pairs[0], 1 + pairs[1]), shift=pairs[2:])
+        if any(self.most):
+            turn, shear, wider, higher, *shift = (
+                most * (1 - 2 * share) for most, share in zip(self.most, torch.rand(6).tolist()))
+            image = warp(image, turn, shear, (1 + wider, 1 + higher), shift)
         scale, shape, left, top, mirror, *jitter = torch.rand(8).tolist()
         area = image.width * image.height * (self.min_scale + (1 - self.min_scale) * scale)
         ratio = self.stretch ** (2 * shape - 1)  # of the sides, even on a logarithmic scale

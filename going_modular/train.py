@@ -382,9 +382,7 @@ def recipe_of(settings: dict) -> Recipe:
         raise ValueError(f"min_scale must be above 0 and at most 1, not {settings['min_scale']}")
     if not 0 <= settings["trivial_augment"] <= 1:
         raise ValueError(f"trivial_augment must be at least 0 and at most 1, not {settings['trivial_augment']}")
-    if not 0 <= settings["zoom"] < 1:
-        raise ValueError(f"zoom must be at least 0 and below 1, not {settings['zoom']}")
-    for name in ("color_jitter", "shear", "shift"):
+    for name in ("color_jitter", "shear", "zoom", "shift"):
         if not 0 <= settings[name] <= 1:
             raise ValueError(f"{name} must be at least 0 and at most 1, not {settings[name]}")
     if not settings["stretch"] >= 1:

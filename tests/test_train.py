@@ -196,7 +196,7 @@ def test_wilson_interval():
     (["--stretch", "0.5"], "stretch must be at least 1"),
     (["--turn", "-1"], "turn must be at least 0"),
     (["--shear", "2"], "shear must be at least 0 and at most 1"),
-    (["--zoom", "1"], "zoom must be at least 0 and below 1"),
+    (["--zoom", "1.5"], "zoom must be at least 0 and at most 1"),
     (["--shift", "2"], "shift must be at least 0 and at most 1"),
     (["--parts", "0"], "parts must be at least 1"),
     (["--parts", "65"], "a batch of"),
