@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import RESULTS, machine, write_log
+from benchmarks.common import RESULTS, command, machine, write_log
 from benchmarks.main_job import summary, tell, train_cnn, train_vit
 from going_modular import data_setup, train
 
@@ -49,18 +49,19 @@ def search(data: str, seed: int, device: torch.device, options: list[str]) -> di
             "epochs": len(history)}
 
 
-def scores(results: list[dict]) -> dict:
-    """What the log says about several runs of one model."""
+def scores(results: list[dict], seeds: list[int]) -> dict:
+    """What the log says about several runs of one model, and which command made them."""
     values = {name: summary([result[name] for result in results])
               for name in ("test_accuracy", "test_loss", "train_seconds")}
     values["mean_f1"] = summary([mean_f1(result["confusion_matrix"]) for result in results])
-    return values | {"parameters": results[0]["parameters"], "epochs": [result["epochs"] for result in results]}
+    return values | {"parameters": results[0]["parameters"], "epochs": [result["epochs"] for result in results],
+                     "seeds": seeds, "command": command()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist", help="another data set, to try this script")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: the ViTs of the log")
     parser.add_argument("--cnn-seeds", type=int, nargs="*", default=[0, 1, 2], help="none: no CNN")
     parser.add_argument("--processes", type=int, default=2, help="that train the ViT together")
     parser.add_argument("--device", default="auto")
@@ -79,19 +80,25 @@ def main() -> None:
 
     data = data_setup.load(args.data)
     print(data.note)
-    vits, cnns = [], []
-    for seed in args.seeds:
-        vits.append(train_vit(args.data, seed, args.device, [*RECIPE, *args.options], processes=args.processes))
-        tell("ViT", seed, vits[-1])
-    settings = {**vits[0]["settings"], "num_workers": 0}
-    seconds = sum(result["train_seconds"] for result in vits) / len(vits)
-    for seed in args.cnn_seeds:
-        cnns.append(train_cnn(data, settings, seed, vits[0]["parameters"], seconds, device))
-        tell("CNN", seed, cnns[-1])
-    log = {"train_images": len(data.train), "test_images": len(data.test), "seeds": args.seeds,
-           "processes": args.processes, "guess_loss": vits[0]["guess_loss"],
-           "one_class_accuracy": vits[0]["one_class_accuracy"], "vit": scores(vits), "settings": vits[0]["settings"]}
-    write_log("mnist" if args.data == "mnist" else f"mnist_{args.data}", log | ({"cnn": scores(cnns)} if cnns else {}))
+    file = "mnist" if args.data == "mnist" else f"mnist_{args.data}"
+    if args.seeds:
+        vits = []
+        for seed in args.seeds:
+            vits.append(train_vit(args.data, seed, args.device, [*RECIPE, *args.options], processes=args.processes))
+            tell("ViT", seed, vits[-1])
+        log = {"train_images": len(data.train), "test_images": len(data.test),
+               "guess_loss": vits[0]["guess_loss"], "one_class_accuracy": vits[0]["one_class_accuracy"],
+               "vit": scores(vits, args.seeds) | {"processes": args.processes}, "settings": vits[0]["settings"]}
+    else:
+        log = json.loads((RESULTS / f"{file}.json").read_text())
+    if args.cnn_seeds:
+        vit, cnns = log["vit"], []
+        for seed in args.cnn_seeds:
+            cnns.append(train_cnn(data, {**log["settings"], "num_workers": 0}, seed, vit["parameters"],
+                                  vit["train_seconds"]["mean"], device))
+            tell("CNN", seed, cnns[-1])
+        log["cnn"] = scores(cnns, args.cnn_seeds)
+    write_log(file, {name: value for name, value in log.items() if name not in ("command", "date", "machine")})
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ def main_job_text(name: str) -> str:
     )
 
 
-def measured_on(values: dict, name: str) -> str:
-    machine = values["machine"]
+def measured_on(values: dict, name: str, made_by: set[str] | None = None) -> str:
+    machine, commands = values["machine"], " and ".join(f"`{made}`" for made in sorted(made_by or {values["command"]}))
     return (f"{machine['cores']} cores of {machine['cpu']}, PyTorch {machine['torch'].split('+')[0]}, "
-            f"{values['date']}: `{values['command']}`, [log](benchmarks/results/{name}.json).")
+            f"{values['date']}: {commands}, [log](benchmarks/results/{name}.json).")
 
 
 def cifar100_cpu_text() -> str:
@@ -86,7 +86,7 @@ def mnist_text() -> str:
         "recipe was chosen on held-out training digits; two earlier ones had been scored on the test set before, so "
         "these figures are not wholly blind. A test digit is seen at five places, up to a pixel from its own, and the "
         "probabilities are averaged. "
-        f"{measured_on(values, 'mnist')}")
+        f"{measured_on(values, 'mnist', {values[name]['command'] for name in ('vit', 'cnn') if name in values})}")
 
 
 def pretraining_text() -> str:
