@@ -89,37 +89,6 @@ def mnist_text() -> str:
         f"{measured_on(values, 'mnist', {values[name]['command'] for name in ('vit', 'cnn') if name in values})}")
 
 
-def pretraining_text() -> str:
-    values = log("pretraining")
-    stages = {"none": values["scratch"]} | {f"{minutes} minutes, {row['images'] / 1e6:.1f} million images": {
-        **row["triples"], "gain": row["gain"]} for minutes, row in values["pretrained"].items()}
-    lines = ["| pre-training | test accuracy, mean | each triple | gain ± standard error |", "|---|---|---|---|"]
-    for name, row in stages.items():
-        each = ", ".join(f"{value:.3f}" for value in row["test_accuracy"]["each"])
-        gain = f"{row['gain']['mean']:+.3f} ± {row['gain']['standard_error']:.3f}" if "gain" in row else ""
-        lines.append(f"| {name} | **{row['test_accuracy']['mean']:.3f}** | {each} | {gain} |")
-    return "\n".join(lines) + (
-        f"\n\nThe ViT of the main job is trained on {values['train_images']:,} photos of {values['classes']} dishes "
-        "(Food-101 at 64 px), for as many images as two cores take in so many minutes "
-        f"({values['images_a_second']} a second), then on 225 photos of three other dishes, as the ViT without "
-        f"pre-training is; five such triples, 300 to 400 test photos each. {measured_on(values, 'pretraining')}")
-
-
-def time_to_accuracy_text() -> str:
-    values = log("time_to_accuracy")
-    lines = ["| data | accuracy wanted | our recipe | the plain loop |", "|---|---|---|---|"]
-    for name, row in values["rows"].items():
-        best = row["plain"]["best"]
-        reached = (f"{best['seconds']:.0f} s" if best["test_accuracy"] >= row["goal"] else
-                   f"not in {row['plain']['seconds']:.0f} s; {best['test_accuracy']:.3f} after {best['seconds']:.0f} s")
-        lines.append(f"| {name} | {row['goal']} | **{row['ours']['seconds']:.0f} s**, "
-                     f"{row['ours']['test_accuracy']:.3f} | {reached} |")
-    return "\n".join(lines) + (
-        "\n\nThe same ViT on the same images in memory. The plain loop is Adam at 1e-3 without augmentation, schedule "
-        "or weight decay, tested after each epoch (not counted in its seconds); ours runs to its end, tests included. "
-        f"{measured_on(values, 'time_to_accuracy')}")
-
-
 def step_time_text() -> str:
     values = log("step_time_cpu")
     names = list(values["results"][0]["forward"][0]["median_seconds"])
@@ -250,12 +219,6 @@ strengthened. So these figures are not wholly blind.
 {mnist_text()}
 
 {cifar100_cpu_text()}
-
-**Pre-training on photos of other dishes**:
-
-![Accuracy on three new dishes against the minutes of pre-training](images/pretraining.png)
-
-{pretraining_text()}
 
 **Speed** beside the production libraries:
 
