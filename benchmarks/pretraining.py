@@ -105,7 +105,8 @@ def main() -> None:
                 runs.append(train_vit(str(folder / str(triple)), 0, args.device, [*SMALL_SET, *options]))
                 tell(name, triple, runs[-1])
             return {"test_accuracy": summary([run["test_accuracy"] for run in runs]),
-                    "test_loss": summary([run["test_loss"] for run in runs]), "settings": runs[0]["settings"]}
+                    "test_loss": summary([run["test_loss"] for run in runs]),
+                    "settings": {name: value for name, value in runs[0]["settings"].items() if name != "data"}}
 
         scratch, pretrained, lr = on_triples("from scratch", of_all), {}, None
         for minutes in args.minutes:
