@@ -9,7 +9,8 @@ to train, up to 400 to score. On all other classes a ViT is trained by `python -
 length; a length counts images, as many as this machine trains on in so many minutes (measured first, when it should do
 nothing else, and kept in --run, as are the runs themselves: the command can be stopped and given again). Then the same
 command trains on each triple, from scratch and with --weights of each run, on as many images. The learning rate after
-pre-training is the one that is best on a sixth triple after the shortest pre-training.
+pre-training is the one that is best on a sixth triple after the shortest pre-training. With --add, the log's figures
+and learning rate stay, and the --minutes are added to them.
 """
 import argparse
 import json
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from benchmarks.common import write_log
+from benchmarks.common import RESULTS, command, write_log
 from benchmarks.main_job import summary, tell, train_vit
 from benchmarks.recipe_search import lay_out
 from going_modular import data_setup, plots, train
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, default=Path("runs/pretraining"), help="folder of the runs")
     parser.add_argument("--minutes", type=int, nargs="+", default=[5, 20, 60])
+    parser.add_argument("--add", action="store_true", help="keep what the log has")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     of_all = ["--model", "Mini", "--image-size", "64"]
@@ -108,7 +110,12 @@ def main() -> None:
                     "test_loss": summary([run["test_loss"] for run in runs]),
                     "settings": {name: value for name, value in runs[0]["settings"].items() if name != "data"}}
 
-        scratch, pretrained, lr = on_triples("from scratch", of_all), {}, None
+        if args.add:
+            log = json.loads((RESULTS / "pretraining.json").read_text())
+            scratch, lr, tried = log["scratch"], log["lr"], log["accuracy_on_the_sixth_triple"]
+            pretrained = {int(minutes): values for minutes, values in log["pretrained"].items()}
+        else:
+            scratch, pretrained, lr = on_triples("from scratch", of_all), {}, None
         for minutes in args.minutes:
             run = args.run / f"{minutes}_minutes"
             results = pretrain(folder / "others", run, max(1, round(minutes * 60 * rate / train_images / 0.98)))
@@ -119,7 +126,7 @@ def main() -> None:
                 print(f"learning rates after pre-training: {tried}")
             pretrained[minutes] = {
                 "images": round(results["epochs"] * train_images * 0.98), "test_accuracy": results["test_accuracy"],
-                "triples": on_triples(f"{minutes} minutes", ["--weights", str(run), "--lr", lr])}
+                "triples": on_triples(f"{minutes} minutes", ["--weights", str(run), "--lr", lr]), "command": command()}
 
     for values in pretrained.values():
         gains = [after - before for after, before in zip(values["triples"]["test_accuracy"]["each"],

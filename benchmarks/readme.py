@@ -102,7 +102,8 @@ def pretraining_text() -> str:
         f"\n\nThe ViT of the main job is trained on {values['train_images']:,} photos of {values['classes']} dishes "
         "(Food-101 at 64 px), for as many images as two cores take in so many minutes "
         f"({values['images_a_second']} a second), then on 225 photos of three other dishes, as the ViT without "
-        f"pre-training is; five such triples, 1,200 test photos each. {measured_on(values, 'pretraining')}")
+        f"pre-training is; five such triples, 1,200 test photos each. "
+        f"{measured_on(values, 'pretraining', {row['command'] for row in values['pretrained'].values()})}")
 
 
 def step_time_text() -> str:
