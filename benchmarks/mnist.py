@@ -3,7 +3,7 @@
 python -m benchmarks.mnist [--seeds 0 1 2] [--cnn-seeds 0 1 2]  ->  benchmarks/results/mnist.json
 
 The ViT is trained by `torchrun --nproc_per_node=2 -m going_modular.train --data mnist` and RECIPE: two processes with a
-thread each do more in the same time than one with two threads. The CNN is trained by one process with all threads.
+thread each. The CNN is trained by one process with all threads.
 python -m benchmarks.mnist --search [-- options of going_modular.train]  ->  a line in results/mnist_search.jsonl
 
 The recipe was chosen by --search: it scores by images held out of the training set, and the test set is not looked at.

@@ -543,8 +543,9 @@ class RandomView(View):
     """A random crop, mirrored half of the time, its colours shifted; on request warped before, as digits want it.
 
     The same as torchvision's RandomAffine, RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage, ToDtype and
-    Normalize in a row, with less work: one resize cuts and scales, one matrix changes all colours.
-    Random numbers come from torch's default generator. first: a change of the PIL image that comes before.
+    Normalize in a row, with less work: one resize cuts and scales, one matrix changes all colours. Only the warp is
+    different: RandomAffine zooms both sides alike, this each on its own. Random numbers come from torch's
+    default generator. first: a change of the PIL image that comes before.
     """
 
     def __init__(self, image_size: int, min_scale: float, flip: bool, color_jitter: float, stretch: float = 4 / 3,

@@ -28,7 +28,8 @@ SMALL = {"mnist": 28, "drawn_digits": 28, "cifar10": 32, "cifar100": 32, "drawn_
 OPTIONS = {
     "data": [
         ("data", str, "auto", "a folder with train/CLASS/ and test/CLASS/, or one of "
-         f"{', '.join(data_setup.NAMES)}; auto takes the photos where they can be had, else drawn food"),
+         f"{', '.join(data_setup.NAMES)}; auto takes the photos where they can be had, else drawn food. "
+         "A set or folder called mnist or drawn_digits gets the defaults for digits"),
         ("skip-bad-images", bool, False, "leave out images that can't be read, and count them"),
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
         ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.25 for a "
