@@ -9,9 +9,11 @@ import errno
 import math
 import os
 import shutil
+import signal
 import stat
 import struct
 import tempfile
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -45,6 +47,7 @@ TORCHVISION = {  # name: torchvision's class, its folder in the data folder, its
 NAMES = ["auto", *ARCHIVES, *TORCHVISION, *drawn.SETS]
 DIGITS = {"mnist", "drawn_digits"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+FORMATS = ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"]  # of the contents, whatever a file is called
 CACHE_BYTES = 2**30  # of pixels that the training set, and again the test set, keeps in memory
 WAY_OUT = "; the data set drawn needs no network"
 BOMB_BYTES, BOMB_RATIO = 2**31, 100  # an archive is refused that unpacks to more than both
@@ -68,16 +71,17 @@ def reason_of(error: Exception) -> str:
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Read an image file of any kind as RGB: rotated as its EXIF data says, transparency laid on white, 16-bit
-    greyscale scaled to 8 bits.
+    """Read an image file of one of FORMATS as RGB: rotated as its EXIF data says, transparency laid on white, 16-bit
+    greyscale scaled to 8 bits. (Pillow knows more; one of them, PostScript, is a program that it has run.)
 
-    Raises DataError where the file is missing, empty, truncated, broken, or larger than PIL.Image.MAX_IMAGE_PIXELS.
+    Raises DataError where the file is missing, empty, truncated, broken, of another format, or larger than
+    PIL.Image.MAX_IMAGE_PIXELS.
     """
     path = Path(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 return _to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise DataError(f"{path}: no such image; check the path") from None
@@ -206,7 +210,8 @@ def list_images(folder: str | Path) -> tuple[list[tuple[Path, int]], list[str]]:
     samples, empty = [], []
     for label, name in enumerate(classes):
         files = sorted(path for path in (folder / name).rglob("*")
-                       if path.suffix.lower() in IMAGE_SUFFIXES and _visible(path.relative_to(folder)))
+                       if path.suffix.lower() in IMAGE_SUFFIXES and _visible(path.relative_to(folder))
+                       and path.is_file())
         samples += [(path, label) for path in files]
         empty += [] if files else [name]
     if not samples:
@@ -400,6 +405,11 @@ def load(name: str | Path = "auto", folder: str | Path | None = None, skip_bad_i
     return ImageData(name, train, test, classes, note, skipped)
 
 
+def is_path(name: str, root: Path) -> bool:
+    """Whether `load` takes this for the path of a folder, rather than for a name or a folder in the data folder."""
+    return name not in NAMES and (os.sep in name or name in (".", "..") or not (root / name).is_dir())
+
+
 def _resolve(name: str, root: Path) -> tuple[str, Path | None, str]:
     """(name of the data set, its folder, where it comes from in words), fetched or drawn where need be. The folder is
     None where the data set lies in the data folder in torchvision's own layout."""
@@ -417,7 +427,7 @@ def _resolve(name: str, root: Path) -> tuple[str, Path | None, str]:
         with _writing(root):
             path = drawn.write(name, root)
         return name, path, f"drawn in {path}"
-    if name not in NAMES and (os.sep in name or not (root / name).is_dir()):
+    if is_path(name, root):
         path = Path(name).expanduser()
         if not path.is_dir():
             raise DataError(f"{name} is neither a data set nor a folder; known are {', '.join(NAMES)}, each folder in "
@@ -744,6 +754,20 @@ def _as_it_is(batch: tuple) -> tuple:
     return batch
 
 
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """A worker goes on at Ctrl-C, and at a SIGTERM that is not from its trainer: they reach all processes of a job, and
+    the trainer needs its next batch to stop in an orderly way."""
+    def end_when_told(trainer: int) -> None:
+        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != trainer:
+            pass
+        os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=end_when_told, args=(os.getppid(),), daemon=True).start()
+
+
 def _mix(*numbers: int) -> int:
     """One 32-bit seed from several numbers, the same on every machine."""
     return zlib.crc32(repr(numbers).encode())
@@ -765,7 +789,8 @@ def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle:
         mine = range(distributed.rank(), len(dataset), distributed.size())
         batches = {"batch_size": batch_size, "sampler": mine}
     return DataLoader(Transformed(dataset, transform, seed), collate_fn=_as_it_is, num_workers=num_workers,
-                      persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(), **batches)
+                      worker_init_fn=_leave_signals_to_the_trainer, persistent_workers=num_workers > 0,
+                      pin_memory=torch.cuda.is_available(), **batches)
 
 
 def create_dataloaders(train_dir: str | Path, test_dir: str | Path, transform: Callable, batch_size: int,

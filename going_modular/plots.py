@@ -12,6 +12,11 @@ from PIL import Image
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"  # Okabe and Ito, 2008
 
 
+def as_text(name: str) -> str:
+    """A name as matplotlib can draw it: without formulas between dollars, and without bytes that are no characters."""
+    return name.replace("$", r"\$").encode("utf-8", "replace").decode()
+
+
 def plot_loss_curves(results: dict[str, list[float]], num_classes: int | None = None) -> Figure:
     """Loss and accuracy against epochs, for what `engine.train` returns: train_loss, train_acc, test_loss, test_acc.
 
@@ -37,7 +42,7 @@ def plot_loss_curves(results: dict[str, list[float]], num_classes: int | None = 
 
 def plot_confusion_matrix(matrix: torch.Tensor, class_names: Sequence[str]) -> Figure:
     """Counts [true class, predicted class], coloured by the share of the true class. Numbers for up to 20 classes."""
-    counts = matrix.cpu().numpy()
+    class_names, counts = [as_text(name) for name in class_names], matrix.cpu().numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     few = len(class_names) <= 20
     side = 2.6 + 0.55 * len(class_names) if few else 9
@@ -62,7 +67,7 @@ def plot_predictions(
 
     images: PIL images, or tensors [3, height, width] in [-1, 1]; probabilities [len(images), num_classes].
     """
-    columns = min(columns, len(images))
+    class_names, columns = [as_text(name) for name in class_names], min(columns, len(images))
     rows = -(-len(images) // columns)
     size = (2.1 * columns, 2.45 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from going_modular import data_setup, distributed, finetune, plots, weights
 from going_modular.predictions import predict_all, with_views
-from going_modular.trainer import Recipe, Stopped, Trainer, TrainingError
+from going_modular.trainer import Diverged, Recipe, Stopped, Trainer, TrainingError
 from going_modular.utils import CheckpointError, load_model, pick_device, write_atomically
 from going_modular.vit import VARIANTS, ViT, count_macs, count_parameters
 
@@ -102,6 +102,7 @@ OPTIONS = {
 }
 # not of the run: these may differ when it goes on
 OF_THE_CALL = {"device", "num_workers", "parts", "checkpointing", "shard", "compile", "output", "resume"}
+FILES = ("last.pt", "best.pt", "history.csv", "settings.json", "results.json")  # of a run, written atomically
 DEFAULTS = {name.replace("-", "_"): default for group in OPTIONS.values() for name, _, default, _ in group}
 BY_SIZE = {  # defaults for a set below 1,000 images, which is soon known by heart, and for a larger one
     "min_scale": (0.25, 0.85), "trivial_augment": (0.5, 0.0), "test_crops": (3, 1), "drop_path": (0.2, 0.0),
@@ -202,7 +203,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises ValueError where another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
+    with open(folder / ".lock", "a") as file:
         try:
             if os.name == "nt":
                 import msvcrt
@@ -211,12 +212,21 @@ def locked(folder: Path) -> Iterator[None]:
             else:
                 import fcntl
 
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone, not of a loader's workers
         except OSError:
             raise ValueError(f"another training is writing to {folder}: wait for it, or use another --output") from None
-        for unfinished in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-            unfinished.unlink()
         yield
+
+
+def unfinished(folder: Path) -> set[Path]:
+    """What a process left in the folder of its run that was killed while it wrote (utils.write_atomically)."""
+    return {file for name in FILES for file in folder.glob(f".{name}.*.tmp")}
+
+
+def absolute(data: str) -> str:
+    """The path of a folder of data as an absolute one, which can be resumed from anywhere; names stay as they are."""
+    path = Path(data).expanduser()
+    return str(path.resolve()) if data_setup.is_path(data, data_setup.data_folder()) and path.is_dir() else data
 
 
 def settings_of(options: dict) -> dict:
@@ -224,21 +234,31 @@ def settings_of(options: dict) -> dict:
 
     Raises ValueError for options that contradict the run, CheckpointError where there is no run to go on with.
     """
+    if "data" in options:
+        options = {**options, "data": absolute(options["data"])}
     if not options.get("resume"):
         return {**DEFAULTS, **options}
     if "output" not in options:
         raise ValueError("--resume needs the folder of the run: --output FOLDER")
     file = options["output"] / "settings.json"
     try:
-        stored = json.loads(file.read_text())
-    except (OSError, ValueError):
-        raise CheckpointError(f"there is no run to go on with in {options['output']}: check --output, or leave out "
-                              "--resume to start one") from None
+        stored = {**DEFAULTS, **json.loads(file.read_text())}
+    except (OSError, ValueError, TypeError):
+        raise CheckpointError(f"there is no run to go on with in {options['output']}, as it has no settings.json that "
+                              "can be read: check --output, or start a run in another folder") from None
     for name, value in options.items():
         if name not in OF_THE_CALL and value != stored[name]:
             raise ValueError(f"--{name.replace('_', '-')} {value} contradicts the run in {options['output']}, "
                              f"which has {stored[name]}: leave it out")
-    return {**DEFAULTS, **stored, **options}
+    return {**stored, **options}
+
+
+def command_to_resume(settings: dict, output: Path) -> str:
+    """What goes on with a run: as many processes, and the options of this call that a run does not keep."""
+    start = f"torchrun --nproc_per_node={distributed.size()}" if distributed.size() > 1 else "python"
+    given = [f" --{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in settings.items()
+             if name in OF_THE_CALL - {"output", "resume"} and value != DEFAULTS[name]]
+    return f"{start} -m going_modular.train --output {shlex.quote(str(output))} --resume{''.join(given)}"
 
 
 def of_the_run(settings: dict) -> dict:
@@ -248,10 +268,14 @@ def of_the_run(settings: dict) -> dict:
 
 @contextmanager
 def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
-    """At Ctrl-C or SIGTERM, let the trainer save after its next step and stop; a second Ctrl-C stops at once."""
+    """At Ctrl-C or SIGTERM, let the trainer save after its next step and stop; a second Ctrl-C stops at once.
+
+    (A second SIGTERM does not: torchrun and others send one to each process and one to the group.)
+    """
     def stop(number: int, _) -> None:
         trainer.stop_soon()
-        signal.signal(number, before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
 
     before = {}
     if threading.current_thread() is threading.main_thread():  # no other may set handlers
@@ -292,6 +316,7 @@ def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
     }
     if distributed.rank():
         return results
+    write_json(output / "results.json", results)
     names = ("train_loss", "train_acc", "test_loss", "test_acc")
     curves = {name: [row[name] for row in trainer.history] for name in names}
     plots.save(plots.plot_loss_curves(curves, classes), output / "loss_curves.png")
@@ -300,7 +325,6 @@ def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
     images = [data.test[int(i)][0] for i in chosen]
     plots.save(plots.plot_predictions(images, probabilities[chosen], data.class_names, labels[chosen].tolist()),
                output / "predictions.png")
-    write_json(output / "results.json", results)
     return results
 
 
@@ -322,6 +346,17 @@ results             {output}: last.pt, best.pt, history.csv, results.json,
 classify a photo    python -m going_modular.predictions {shlex.quote(str(output))} PHOTO"""
 
 
+def from_outside(error: RuntimeError) -> str:
+    """What an error says that has its cause outside this program; nothing for all others."""
+    message = str(error).split("\n")[0]
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in message:
+        return (f"there is not enough memory ({message}): try a smaller model or --batch-size, more --parts, or "
+                "--checkpointing")
+    if "DataLoader worker" in message:
+        return f"a process that prepares images has ended ({message}): try fewer --num-workers"
+    return f"another process of this run has ended, or fails ({message})" if distributed.size() > 1 else ""
+
+
 def train(settings: dict) -> None:
     """Do a run by its settings, from the data to the table."""
     device = pick_device(settings["device"])
@@ -334,7 +369,7 @@ def train(settings: dict) -> None:
     size = settings["image_size"] or default_image_size(device)
     with distributed.first_goes_ahead():
         data = data_setup.load(settings["data"], skip_bad_images=settings["skip_bad_images"], cache_size=2 * size)
-    settings = complete(settings, data, device)
+    given, settings = settings, complete(settings, data, device)
     recipe = recipe_of(settings)
     torch.manual_seed(recipe.seed)
     model = build_model(settings, len(data.class_names), trained)
@@ -347,8 +382,11 @@ def train(settings: dict) -> None:
          time.strftime("%Y%m%d-%H%M%S")]))
     with locked(output) if distributed.rank() == 0 else nullcontext():
         if not settings["resume"] and distributed.rank() == 0:
-            if [file for file in output.iterdir() if file.name != ".lock"]:
+            if {*output.iterdir()} - {output / ".lock", *unfinished(output)}:
                 raise ValueError(f"{output} is not empty: go on with its run by --resume, or use another --output")
+        if distributed.rank() == 0:
+            for file in unfinished(output):
+                file.unlink()
         trainer = build_trainer(model, data, settings, recipe, device, output)
         if not settings["resume"] and distributed.rank() == 0:
             write_json(output / "settings.json", of_the_run(settings))
@@ -359,22 +397,30 @@ def train(settings: dict) -> None:
                 trainer.fit()
         except (KeyboardInterrupt, RuntimeError) as stop:
             if not isinstance(stop, (KeyboardInterrupt, Stopped, TrainingError)):
-                if distributed.size() == 1:
+                if not (words := from_outside(stop)):
                     raise
-                stop = TrainingError(f"another process of this run has ended, or fails ({str(stop).splitlines()[0]})")
-            done, kept = len(trainer.history), "no epoch was finished, so nothing is saved"
-            steps = f" and {trainer.steps} steps of the next" if isinstance(stop, Stopped) and trainer.steps else ""
-            if done or steps:
-                start = f"torchrun --nproc_per_node={distributed.size()}" if distributed.size() > 1 else "python"
-                kept = (f"{output / 'last.pt'} holds epoch {done}{steps}; go on with: "
-                        f"{start} -m going_modular.train --output {shlex.quote(str(output))} --resume")
+                stop = TrainingError(words)
+            epoch, steps = trainer.saved
+            kept = f"{output / 'last.pt'} holds epoch {epoch}" + (f" and {steps} steps of the next" if steps else "")
+            kept = kept if epoch or steps else "nothing was saved yet"
+            if not isinstance(stop, Diverged):
+                kept += f"; go on with: {command_to_resume(given, output)}"
             raise type(stop)(f"{str(stop) or 'stopped'}; {kept}") from None
-        results = report(trainer, data, output)
+        try:
+            results = report(trainer, data, output)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("stopped after the training; its report is made by: "
+                                    + command_to_resume(given, output)) from None
         tell(table(results, output) if distributed.rank() == 0 else "")
 
 
 def recipe_of(settings: dict) -> Recipe:
     """The part of the settings that the trainer takes. Raises ValueError for a setting that makes no sense."""
+    for name, value in settings.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, not {value}")
+    if not -(2**63) <= settings["seed"] < 2**63:
+        raise ValueError(f"seed must be a number of 64 bits, not {settings['seed']}")
     if settings["batch_size"] < 1:
         raise ValueError(f"batch_size must be at least 1, not {settings['batch_size']}")
     if not 0 < settings["hold_out"] < 1:
@@ -440,6 +486,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, Stopped) as stop:
             tell(str(stop) or "stopped before the training began")
             return 130
+        except RuntimeError as error:
+            if not (words := from_outside(error)):
+                raise
+            tell(words)
+            return 2
     return 0
 
 

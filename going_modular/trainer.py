@@ -38,6 +38,10 @@ class TrainingError(RuntimeError):
     """A run that can't go on, or can't start. The message is one line: what happened and the way out."""
 
 
+class Diverged(TrainingError):
+    """A run whose loss, gradients or weights are no longer finite. Going on from last.pt would lead there again."""
+
+
 @dataclass
 class Recipe:
     """How to train. The defaults are a recipe for a few hundred photos; Table 3 has the paper's."""
@@ -104,11 +108,12 @@ class WatchedLoss:
     """A loss function that shows its running mean on the progress bar, and stops the run when it is not finite.
 
     loss and correct are sums over the `images` of this epoch, those of this process. `share` says how many of the next
-    images count and what their mean weighs (BatchShares); None where all do, as a batch of their own.
+    images count and what their mean weighs (BatchShares); None where all do, as a batch of their own. diverged: makes
+    the error from what is not finite.
     """
 
-    def __init__(self, loss_fn: Callable, optimizer: torch.optim.Optimizer):
-        self.loss_fn, self.optimizer, self.bar, self.share = loss_fn, optimizer, None, None
+    def __init__(self, loss_fn: Callable, diverged: Callable[[str], Diverged]):
+        self.loss_fn, self.diverged, self.bar, self.share = loss_fn, diverged, None, None
         self.start()
 
     def start(self, loss: float = 0.0, correct: int = 0, images: int = 0) -> None:
@@ -125,8 +130,7 @@ class WatchedLoss:
         loss = self.loss_fn(logits, labels)
         value = loss.item()
         if not math.isfinite(value):
-            lr = self.optimizer.param_groups[0]["lr"]
-            raise TrainingError(f"the loss is {value} at a learning rate of {lr:.2g}; try a lower --lr")
+            raise self.diverged(f"the loss is {value}")
         hard_labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
         self.correct += (logits.argmax(dim=1) == hard_labels)[:count].sum().item()
         self.loss += value * count
@@ -201,6 +205,7 @@ class Trainer:
         self.steps = 0  # done in the epoch that has begun
         self.stopping = False
         self.begun = None  # what a resumed run takes up in the middle of an epoch
+        self.saved = 0, 0  # whole epochs, and steps of the next one, that last.pt holds
 
         self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr,
                                            betas=(0.9, recipe.beta2), fused=device.type in ("cpu", "cuda"))
@@ -216,7 +221,7 @@ class Trainer:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
         self.final_model = self.average.module if self.average else model  # what is evaluated and kept
         self.mixup = v2.MixUp(alpha=recipe.mixup, num_classes=len(description["class_names"])) if recipe.mixup else None
-        self.loss_fn = WatchedLoss(nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing), self.optimizer)
+        self.loss_fn = WatchedLoss(nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing), self._diverged)
 
         def in_mixed_precision(model: nn.Module) -> nn.Module:
             return Autocast(model, device.type) if device.type == "cuda" else model
@@ -230,8 +235,8 @@ class Trainer:
     def fit(self) -> list[dict]:
         """Train the epochs that are left. Returns the history: a dict with COLUMNS for each epoch.
 
-        Raises Stopped after stop_soon, and TrainingError where the loss is no longer finite or a file can't be written;
-        last.pt stays.
+        Raises Stopped after stop_soon, Diverged where loss, gradients or weights are no longer finite, and
+        TrainingError where a file can't be written; last.pt stays.
         """
         done, epochs = len(self.history), self.recipe.epochs
         images = len((self.shares or self.loaders["train"]).sampler)
@@ -272,10 +277,16 @@ class Trainer:
     def resume(self) -> None:
         """Take up the run that `output` holds, after the last step that was saved.
 
-        Raises CheckpointError where there is none, or it holds another model or another recipe.
+        Raises CheckpointError where there is none, or it holds other data, another model or another recipe.
         """
         path = self.output / "last.pt"
         checkpoint = distributed.from_first(read_checkpoint(path) if distributed.rank() == 0 else None)
+        if "training" not in checkpoint:
+            raise CheckpointError(f"{path} has a model alone, as best.pt does, and not what training needs to go on: "
+                                  "use it as --weights of a new run")
+        if (checkpoint["class_names"], checkpoint["images"]) != (self.description["class_names"], self._images()):
+            raise CheckpointError(f"the data have changed since {path} was made, in their classes or the number of "
+                                  "images: put them back, or train anew with another --output")
         for name, ours in (("architecture", self.description["architecture"]), ("recipe", asdict(self.recipe))):
             theirs = checkpoint[name]
             other = [f"{key} {theirs.get(key)} (now {ours.get(key)})" for key in ours
@@ -296,15 +307,24 @@ class Trainer:
             self.average.n_averaged.fill_(training["averaged"])
         self.history = checkpoint["history"]
         self.begun = training["begun"]
+        self.saved = len(self.history), self.begun["steps"] if self.begun else 0
+
+    def _images(self) -> dict[str, int]:
+        return {part: len(loader.dataset) for part, loader in self.loaders.items()}
+
+    def _diverged(self, what: str) -> Diverged:
+        lr = self.optimizer.param_groups[0]["lr"]
+        return Diverged(f"{what} in epoch {len(self.history) + 1}, after {self.steps} of its {self.steps_of_an_epoch} "
+                        f"batches, at a learning rate of {lr:.2g}: try a lower --lr, with another --output")
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         begun, self.begun = self.begun, None
         self.steps = begun["steps"] if begun else 0
-        # dropout, stochastic depth and mixup of this epoch; other processes have other random numbers
-        set_seeds((self.recipe.seed + epoch * 1_000_003 + distributed.rank() * 7_919) % 2**32)
         if self.shares:
             self.shares.set_epoch(epoch, self.steps)
-        loaded = iter(self.loaders["train"])
+        loaded = iter(self.loaders["train"])  # draws a random number, but not where workers go on from before
+        # dropout, stochastic depth and mixup of this epoch; other processes have other random numbers
+        set_seeds((self.recipe.seed + epoch * 1_000_003 + distributed.rank() * 7_919) % 2**32)
         self.lr = begun["lr"] if begun else self.optimizer.param_groups[0]["lr"]
         self.loss_fn.start(**(begun["sums"] if begun and distributed.rank() == 0 else {}))
         if begun and distributed.rank() < len(begun["random"]):  # else other processes than before go on
@@ -328,7 +348,7 @@ class Trainer:
     def _before_step(self) -> None:
         norm = distributed.gathered(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm))
         if not math.isfinite(norm):
-            raise TrainingError(f"the gradients are no longer finite ({norm}); try a lower --lr")
+            raise self._diverged(f"the norm of the gradients is {norm}")
 
     def _after_step(self) -> None:
         self.scheduler.step()
@@ -340,36 +360,38 @@ class Trainer:
             raise Stopped
 
     def _save(self) -> None:
-        """Write last.pt, and after a whole epoch history.csv too, and best.pt where it is the best on the held-out
-        part."""
+        """Write last.pt, and after a whole epoch history.csv, and best.pt where it is the best on the held-out part.
+
+        last.pt comes last: a run that is killed before it goes on from further back, and writes all of them again.
+        """
         checkpoint = {
             **self.description, "model": distributed.gathered(self.final_model.state_dict()),
-            "epoch": len(self.history),
+            "epoch": len(self.history), "images": self._images(),
             "recipe": asdict(self.recipe), "history": self.history,
         }
         training = {"model": distributed.gathered(self.model.state_dict()),
                     "optimizer": distributed.gathered(self.optimizer.state_dict()),
                     "scheduler": self.scheduler.state_dict(),
                     "averaged": self.average.n_averaged.item() if self.average else 0, "begun": None}
+        if not all(tensor.isfinite().all() for tensor in training["model"].values()):
+            raise self._diverged("the weights are not finite")
         if self.steps:
             training["begun"] = {
                 "steps": self.steps, "lr": self.lr, "random": distributed.from_all(random_state()),
                 "sums": self.loss_fn.sums(), "seconds": time.perf_counter() - self.start}
-        if distributed.rank():
-            return
-        path = self.output / "last.pt"
-        try:
-            write_atomically(path, lambda file: torch.save({**checkpoint, "training": training}, file))
-            if self.steps:
-                return
-            write_atomically(self.output / "history.csv", self._write_history)
+        files = {"last.pt": lambda file: torch.save({**checkpoint, "training": training}, file)}
+        if not self.steps:
             if self.history[-1]["val_acc"] >= max(row["val_acc"] for row in self.history):
-                path = self.output / "best.pt"
-                write_atomically(path, lambda file: torch.save(checkpoint, file))
-        except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
-            reason = str(error).split("\n")[0]
-            raise TrainingError(f"{path} can't be written ({reason}): make room and go on with --resume; what was "
-                                "written before is still there") from None
+                files = {"best.pt": lambda file: torch.save(checkpoint, file), **files}
+            files = {"history.csv": self._write_history, **files}
+        for name, write in files.items() if distributed.rank() == 0 else ():
+            try:
+                write_atomically(self.output / name, write)
+            except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
+                reason = str(error).split("\n")[0]
+                raise TrainingError(f"{self.output / name} can't be written ({reason}): make room and go on with "
+                                    "--resume; what was written before is still there") from None
+        self.saved = len(self.history), self.steps
 
     def _write_history(self, file: Path) -> None:
         with open(file, "w", newline="") as target:

@@ -95,7 +95,9 @@ def load_tensors(path: str | Path, mmap: bool = False) -> object:
 
 
 def _is_ours(checkpoint: object) -> bool:
-    return isinstance(checkpoint, dict) and {"model", "architecture", "settings", "class_names"} <= set(checkpoint)
+    kinds = {"model": dict, "architecture": dict, "settings": dict, "class_names": list, "epoch": int}
+    return (isinstance(checkpoint, dict) and all(isinstance(checkpoint.get(name), kind) for name, kind in kinds.items())
+            and all(isinstance(name, str) for name in checkpoint["class_names"]))
 
 
 def is_checkpoint(path: str | Path) -> bool:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import os
 import shutil
 import socket
 import stat
@@ -128,6 +129,25 @@ def pixel(path, at=(0, 0)):
     image = data_setup.read_image(path)
     assert image.mode == "RGB"
     return image.getpixel(at)
+
+
+def test_postscript_is_no_image_whatever_it_is_called(tmp_path, monkeypatch):
+    """Pillow would hand it to Ghostscript, which runs it as a program."""
+    from PIL import EpsImagePlugin
+
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: started.append(1))
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.jpg", format="EPS")
+    with pytest.raises(DataError) as error:
+        data_setup.read_image(tmp_path / "x.jpg")
+    assert "it is no image" in one_line(error) and not started
+
+
+def test_what_is_no_file_is_no_image(tmp_path):
+    write_set(tmp_path / "set")
+    os.mkfifo(tmp_path / "set" / "train" / "pizza" / "pipe.png")  # reading it would wait for ever
+    (tmp_path / "set" / "train" / "pizza" / "folder.png").mkdir()
+    assert len(data_setup.list_images(tmp_path / "set" / "train")[0]) == 12
 
 
 @pytest.mark.parametrize("mode, color, suffix, expected", [

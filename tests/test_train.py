@@ -1,7 +1,6 @@
 """The command, as a person uses it: what it writes, what it says, and what it answers to bad input."""
 import csv
 import errno
-import fcntl
 import json
 import os
 import re
@@ -17,8 +16,8 @@ import torch
 from PIL import Image
 
 from going_modular import data_setup, predictions, trainer
-from going_modular.train import DEFAULTS, OPTIONS, main, wilson_interval
-from going_modular.utils import load_model
+from going_modular.train import DEFAULTS, OPTIONS, command_to_resume, main, wilson_interval
+from going_modular.utils import CheckpointError, load_model
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--image-size", "16", "--patch-size", "8", "--layers", "2", "--hidden-size", "24", "--heads", "2",
@@ -185,6 +184,8 @@ def test_wilson_interval():
 @pytest.mark.parametrize("options, words", [
     (["--epochs", "0"], "epochs must be above 0"),
     (["--lr", "-1"], "lr must be above 0"),
+    (["--stretch", "inf"], "stretch must be a finite number, not inf"),
+    (["--seed", str(2**70)], "seed must be a number of 64 bits"),
     (["--batch-size", "0"], "batch_size must be at least 1"),
     (["--model", "Q/16"], "unknown variant 'Q/16': choose one of Mini, Ti, S, B, L, H"),
     (["--model", "B/4"], "patch_size 8 contradicts the variant 'B/4'"),
@@ -266,9 +267,71 @@ def test_a_used_folder_is_not_overwritten_but_resumed(run, tmp_path, monkeypatch
     assert all(torch.equal(ours[name], whole[name]) for name in whole)
 
 
+def test_a_refused_folder_keeps_its_files(run, tmp_path):
+    folder, kept = tmp_path / "mine", {".notes.tmp": "precious", ".lock": "x", "thesis.txt": "x"}
+    folder.mkdir()
+    for name, text in kept.items():
+        (folder / name).write_text(text)
+    status, _, err = run("--epochs", "1", output=folder)
+    assert status == 2 and "is not empty" in err
+    assert {file.name: file.read_text() for file in folder.iterdir()} == kept
+
+
+def test_a_run_that_was_killed_while_it_wrote_leaves_nothing_half_written(run, tmp_path):
+    assert run("--epochs", "1")[0] == 0
+    half = tmp_path / "run" / ".last.pt.12.tmp"
+    half.write_bytes(b"half")
+    assert run("--resume", "--device", "cpu", data=None, quick=[])[0] == 0 and not half.exists()
+
+
+def test_the_words_that_start_a_run_again_have_the_options_of_this_call():
+    settings = {**DEFAULTS, "parts": 2, "checkpointing": True, "device": "cpu", "lr": 0.1, "output": Path("a b")}
+    assert command_to_resume(settings, Path("a b")) == (
+        "python -m going_modular.train --output 'a b' --resume --parts 2 --checkpointing --device cpu")
+
+
+def test_a_run_that_diverges_is_not_told_to_go_on(run, tmp_path):
+    status, _, err = run("--epochs", "3", "--batch-size", "64", "--lr", "1e38", "--warmup", "0")
+    assert status == 2 and "in epoch" in err and "try a lower --lr" in err and "--resume" not in err
+    assert not (tmp_path / "run" / "last.pt").exists() or all(
+        parameter.isfinite().all() for parameter in load_model(tmp_path / "run")[0].parameters())
+
+
+def test_a_run_knows_its_folder_of_data_from_anywhere(run, colours, tmp_path, monkeypatch):
+    monkeypatch.chdir(colours.parent)
+    assert run("--epochs", "1", data="colours")[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("--resume", "--device", "cpu", data=None, quick=[])[0] == 0
+    monkeypatch.chdir(colours)
+    assert run("--resume", "--device", "cpu", data=".", quick=[])[0] == 0
+
+
+def test_class_names_may_hold_anything(run, colours, tmp_path):
+    folder = tmp_path / "prices"
+    shutil.copytree(colours, folder)
+    for part in ("train", "test"):
+        (folder / part / "red").rename(folder / part / "under $5 and $10")
+        (folder / part / "blue").rename(os.fsdecode(os.fsencode(folder / part) + b"/caf\xe9"))
+    status, _, err = run("--epochs", "1", data=folder)
+    assert (status, err) == (0, "") and (tmp_path / "run" / "predictions.png").is_file()
+
+
+@pytest.mark.parametrize("change", [{"class_names": 7}, {"settings": []}, {"epoch": None}, {"class_names": [1, 2, 3]}])
+def test_a_checkpoint_with_other_kinds_of_values_is_refused(run, tmp_path, change):
+    assert run("--epochs", "1")[0] == 0
+    file = tmp_path / "run" / "last.pt"
+    torch.save({**torch.load(file), **change}, file)
+    with pytest.raises(CheckpointError, match="is not a checkpoint of this package"):
+        load_model(file)
+
+
 def test_resume_without_a_run(run, tmp_path, capsys):
     status, _, err = run("--resume", data=None, quick=[])
     assert status == 2 and "there is no run to go on with" in err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text("[]")
+    status, _, err = run("--resume", data=None, quick=[])
+    assert status == 2 and "there is no run to go on with" in err and err.count("\n") == 1
     assert main(["--resume"]) == 2
     assert "--resume needs the folder of the run: --output FOLDER" in capsys.readouterr().err
 
@@ -283,12 +346,21 @@ def test_resume_from_a_damaged_checkpoint(run, tmp_path):
 
 def test_a_second_training_in_the_same_folder_is_refused(run, tmp_path):
     folder = tmp_path / "run"
-    folder.mkdir()
-    with open(folder / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    hold = ("import os, sys, time; from pathlib import Path; from going_modular.train import locked\n"
+            "with locked(Path(sys.argv[1])):\n"
+            "    if os.fork():\n        print('held', flush=True)\n        time.sleep(60)\n"
+            "    time.sleep(20)  # as a loader's worker that has not noticed yet that its trainer was killed")
+    process = subprocess.Popen([sys.executable, "-c", hold, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    try:
+        assert process.stdout.readline() == "held\n"
         status, _, err = run("--epochs", "1")
-    assert status == 2 and "another training is writing to" in err
-    assert run("--epochs", "1")[0] == 0  # the lock is free again
+        assert status == 2 and "another training is writing to" in err
+        process.kill()
+        process.wait()
+        assert run("--epochs", "1")[0] == 0  # the lock is free again
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_full_disk_is_told(run, monkeypatch):
@@ -306,18 +378,21 @@ def test_a_full_disk_is_told(run, monkeypatch):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_real_process_which_saves_first(colours, tmp_path, number):
+def test_a_signal_stops_the_real_process_which_saves_first(colours, tmp_path, number, workers):
+    """The signal goes to the whole group of processes, workers too, as from a terminal, timeout, or systemd."""
     output = tmp_path / "run"
     command = [sys.executable, "-m", "going_modular.train", "--data", colours, "--output", output, "--epochs", "2000"]
     process = subprocess.Popen(
-        [*command, *QUICK], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ,
+        [*command, *QUICK, "--num-workers", workers], cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, env=os.environ,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # which a shell in the background ignores
     try:
         deadline = time.monotonic() + 60
         while not (output / "best.pt").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
-        process.send_signal(number)
+        os.killpg(process.pid, number)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()

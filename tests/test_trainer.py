@@ -7,7 +7,17 @@ import torch
 from torch import nn
 
 from going_modular import data_setup, engine
-from going_modular.trainer import COLUMNS, Recipe, Stopped, Trainer, TrainingError, parameter_groups, warmup_cosine
+from going_modular import trainer as trainer_module
+from going_modular.trainer import (
+    COLUMNS,
+    Diverged,
+    Recipe,
+    Stopped,
+    Trainer,
+    TrainingError,
+    parameter_groups,
+    warmup_cosine,
+)
 from going_modular.utils import CheckpointError, load_model, read_checkpoint
 from going_modular.vit import ViT
 
@@ -20,11 +30,12 @@ def make(colours, tmp_path):
     """Build a trainer on the colours; the same arguments give the same run."""
     data = data_setup.load(colours)
 
-    def build(folder="run", recipe=None, drop_path=0.1, **fields):
+    def build(folder="run", recipe=None, drop_path=0.1, num_workers=0, **fields):
         torch.manual_seed(3)
         model = ViT(**SIZES, drop_path=drop_path)
         kept, held_out = data_setup.split(data.train, 0.2, seed=0)
-        loaders = [data_setup.make_loader(kept, data_setup.train_transform(16), 8, shuffle=True, seed=5),
+        loaders = [data_setup.make_loader(kept, data_setup.train_transform(16), 8, shuffle=True, seed=5,
+                                          num_workers=num_workers),
                    *(data_setup.make_loader(part, data_setup.eval_transform(16), 8) for part in (held_out, data.test))]
         output = tmp_path / folder
         output.mkdir(exist_ok=True)
@@ -126,6 +137,63 @@ def count_down(steps, then):
     return hook
 
 
+def weights_of(trainer):
+    return torch.cat([tensor.flatten() for tensor in trainer.final_model.state_dict().values()])
+
+
+def test_workers_change_nothing_and_neither_does_a_resume_with_them(make, monkeypatch):
+    whole, broken = make("whole"), make("broken", num_workers=1)
+    whole.fit()
+    save = broken._save
+    monkeypatch.setattr(broken, "_save", lambda: (save(), broken.stop_soon()))
+    with pytest.raises(Stopped):
+        broken.fit()
+    again = make("broken", num_workers=1)
+    again.resume()
+    again.fit()
+    assert len(broken.history) == 1 and torch.equal(weights_of(again), weights_of(whole))
+
+
+@pytest.mark.parametrize("name", ["history.csv", "best.pt", "last.pt"])
+def test_a_run_that_is_killed_between_two_files_ends_with_the_same_files(make, monkeypatch, name):
+    class Killed(BaseException):
+        pass
+
+    def until(path, write):
+        if path.name == name and broken.history[-1]["epoch"] == 2:
+            raise Killed
+        written(path, write)
+
+    whole, broken, written = make("whole"), make("broken"), trainer_module.write_atomically
+    whole.fit()
+    whole_best = read_checkpoint(whole.output / "best.pt")
+    monkeypatch.setattr(trainer_module, "write_atomically", until)
+    with pytest.raises(Killed):
+        broken.fit()
+    monkeypatch.setattr(trainer_module, "write_atomically", written)
+    again = make("broken")
+    again.resume()
+    again.fit()
+    best = read_checkpoint(again.output / "best.pt")
+    assert best["epoch"] == whole_best["epoch"] and all(
+        torch.equal(best["model"][part], whole_best["model"][part]) for part in best["model"])
+    assert len((again.output / "history.csv").read_text().splitlines()) == 5
+
+
+def test_resume_refuses_other_data(make):
+    run = make("run")
+    run.fit()
+    renamed, smaller = make("run"), make("run")
+    renamed.description["class_names"] = ["aaa", "blue", "green"]
+    smaller.loaders["train"] = data_setup.make_loader(smaller.loaders["val"].dataset.dataset, lambda image: image, 8)
+    for other in (renamed, smaller):
+        with pytest.raises(CheckpointError, match="the data have changed since"):
+            other.resume()
+    (run.output / "best.pt").replace(run.output / "last.pt")
+    with pytest.raises(CheckpointError, match="has a model alone, as best.pt does"):
+        make("run").resume()
+
+
 def test_resume_refuses_another_recipe_or_model(make):
     make("run").fit()
     with pytest.raises(CheckpointError, match=r"another recipe: lr 0.003 \(now 0.001\)"):
@@ -150,12 +218,28 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(make, p
         return step(epoch)
 
     trainer._train_epoch = poisoned
-    with pytest.raises(TrainingError, match="try a lower --lr"):
+    with pytest.raises(Diverged, match="is (nan|inf) in epoch 3, after 0 of its 4 batches, at a learning rate of 0.00"):
         trainer.fit()
     model, info = load_model(trainer.output)
     assert info.epoch == 2 and all(parameter.isfinite().all() for parameter in model.parameters())
     if poison == "gradient":  # the step was not taken
         assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["within an epoch", "at its end"])
+def test_weights_that_are_not_finite_are_never_saved(make, last):
+    trainer = make(ema=0.0)
+
+    def poison():
+        trainer.model.head.bias.data.fill_(float("nan"))
+        trainer.stop_soon()
+
+    trainer.optimizer.register_step_post_hook(count_down(8 if last else 6, poison))  # an epoch has 4 steps
+    with pytest.raises(Diverged):
+        trainer.fit()
+    for name in ("last.pt", "best.pt"):
+        assert all(tensor.isfinite().all() for tensor in read_checkpoint(trainer.output / name)["model"].values())
+    assert trainer.saved == (1, 0) == (load_model(trainer.output)[1].epoch, 0)
 
 
 @pytest.mark.parametrize("error", [
@@ -172,7 +256,7 @@ def test_a_full_disk_costs_no_checkpoint(make, monkeypatch, error):
         save(value, file)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(TrainingError, match=r"last.pt can't be written \(.*\): make room and go on with --resume"):
+    with pytest.raises(TrainingError, match=r"t\.pt can't be written \(.*\): make room and go on with --resume"):
         trainer.fit()
     monkeypatch.setattr(torch, "save", save)
     assert load_model(trainer.output)[1].epoch >= 2
