@@ -7,6 +7,7 @@ python -m benchmarks.main_job --data photos [--seeds 0 1 2 3 4]  ->  benchmarks/
 - logistic regression on mean colour, colour histograms and raw pixels; and the class that is most frequent.
 """
 import argparse
+import csv
 import json
 import resource
 import statistics
@@ -27,8 +28,8 @@ from going_modular.baselines import cnn, matching_width
 
 
 def train_vit(data: str, seed: int, device: str, options: Sequence[str] = (), processes: int = 1) -> dict:
-    """One run of the command in a fresh process, or in several by torchrun; what its results.json says, and its
-    settings."""
+    """One run of the command in a fresh process, or in several by torchrun; what its results.json says, its settings,
+    and its history: a row of history.csv for each epoch."""
     torchrun = ["torch.distributed.run", f"--nproc_per_node={processes}", "-m"] if processes > 1 else []
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
@@ -36,6 +37,8 @@ def train_vit(data: str, seed: int, device: str, options: Sequence[str] = (), pr
                         "--device", device, "--output", str(output), *options], check=True, stdout=subprocess.DEVNULL)
         results = json.loads((output / "results.json").read_text())
         results["settings"] = json.loads((output / "settings.json").read_text())
+        with open(output / "history.csv") as file:
+            results["history"] = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     return results
 
 

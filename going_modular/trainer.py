@@ -201,6 +201,7 @@ class Trainer:
             raise ValueError("several processes need the loaders of data_setup.make_loader, which share out the images")
         self.parts = self.shares.parts if self.shares else 1
         self.steps_of_an_epoch = len(train_loader) // self.parts
+        self.images_of_an_epoch = len((self.shares or train_loader).sampler)
         self.history: list[dict] = []
         self.steps = 0  # done in the epoch that has begun
         self.stopping = False
@@ -238,8 +239,7 @@ class Trainer:
         Raises Stopped after stop_soon, Diverged where loss, gradients or weights are no longer finite, and
         TrainingError where a file can't be written; last.pt stays.
         """
-        done, epochs = len(self.history), self.recipe.epochs
-        images = len((self.shares or self.loaders["train"]).sampler)
+        done, epochs, images = len(self.history), self.recipe.epochs, self.images_of_an_epoch
         shown = done * images + (self.begun["sums"]["images"] if self.begun else 0)
         self.start = time.perf_counter() - (self.begun["seconds"] if self.begun else 0)
         hidden = True if distributed.rank() else None  # None: hidden where there is no terminal
@@ -284,7 +284,8 @@ class Trainer:
         if "training" not in checkpoint:
             raise CheckpointError(f"{path} has a model alone, as best.pt does, and not what training needs to go on: "
                                   "use it as --weights of a new run")
-        if (checkpoint["class_names"], checkpoint["images"]) != (self.description["class_names"], self._images()):
+        if (checkpoint["class_names"], checkpoint["images_of_an_epoch"]) != (
+                self.description["class_names"], self.images_of_an_epoch):
             raise CheckpointError(f"the data have changed since {path} was made, in their classes or the number of "
                                   "images: put them back, or train anew with another --output")
         for name, ours in (("architecture", self.description["architecture"]), ("recipe", asdict(self.recipe))):
@@ -308,9 +309,6 @@ class Trainer:
         self.history = checkpoint["history"]
         self.begun = training["begun"]
         self.saved = len(self.history), self.begun["steps"] if self.begun else 0
-
-    def _images(self) -> dict[str, int]:
-        return {part: len(loader.dataset) for part, loader in self.loaders.items()}
 
     def _diverged(self, what: str) -> Diverged:
         lr = self.optimizer.param_groups[0]["lr"]
@@ -366,7 +364,7 @@ class Trainer:
         """
         checkpoint = {
             **self.description, "model": distributed.gathered(self.final_model.state_dict()),
-            "epoch": len(self.history), "images": self._images(),
+            "epoch": len(self.history), "images_of_an_epoch": self.images_of_an_epoch,
             "recipe": asdict(self.recipe), "history": self.history,
         }
         training = {"model": distributed.gathered(self.model.state_dict()),

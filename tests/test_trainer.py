@@ -185,7 +185,7 @@ def test_resume_refuses_other_data(make):
     run.fit()
     renamed, smaller = make("run"), make("run")
     renamed.description["class_names"] = ["aaa", "blue", "green"]
-    smaller.loaders["train"] = data_setup.make_loader(smaller.loaders["val"].dataset.dataset, lambda image: image, 8)
+    smaller.images_of_an_epoch -= 1
     for other in (renamed, smaller):
         with pytest.raises(CheckpointError, match="the data have changed since"):
             other.resume()
