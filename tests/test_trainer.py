@@ -160,7 +160,7 @@ def test_a_run_that_is_killed_between_two_files_ends_with_the_same_files(make, m
         pass
 
     def until(path, write):
-        if path.name == name and broken.history[-1]["epoch"] == 2:
+        if path.name == name and broken.history[-1]["epoch"] == 4:
             raise Killed
         written(path, write)
 
