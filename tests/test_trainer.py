@@ -46,6 +46,13 @@ def make(colours, tmp_path):
     return build
 
 
+def resumed(trainer):
+    """The trainer, after it has gone on to the end with the run in its folder."""
+    trainer.resume()
+    trainer.fit()
+    return trainer
+
+
 def test_weight_matrices_alone_decay():
     model = ViT(**SIZES, representation_size=10)
     decayed, others = parameter_groups(model, 0.3)
@@ -99,9 +106,7 @@ def test_resume_gives_the_weights_of_the_uninterrupted_run(make, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         broken.fit()
     monkeypatch.setattr(engine, "train_step", step)
-    again = make("broken")
-    again.resume()
-    again.fit()
+    again = resumed(make("broken"))
     for name, tensor in whole.final_model.state_dict().items():
         assert torch.equal(tensor, again.final_model.state_dict()[name]), name
     assert [row["train_loss"] for row in again.history] == [row["train_loss"] for row in whole.history]
@@ -116,9 +121,7 @@ def test_a_stop_at_any_step_changes_nothing(make, stop_after, extra):
     broken.optimizer.register_step_post_hook(count_down(stop_after, broken.stop_soon))
     with pytest.raises(Stopped):
         broken.fit()
-    again = make("broken", **extra)
-    again.resume()
-    again.fit()
+    again = resumed(make("broken", **extra))
     for name, tensor in whole.final_model.state_dict().items():
         assert torch.equal(tensor, again.final_model.state_dict()[name]), name
     for ours, theirs in zip(again.history, whole.history, strict=True):
@@ -148,9 +151,7 @@ def test_workers_change_nothing_and_neither_does_a_resume_with_them(make, monkey
     monkeypatch.setattr(broken, "_save", lambda: (save(), broken.stop_soon()))
     with pytest.raises(Stopped):
         broken.fit()
-    again = make("broken", num_workers=1)
-    again.resume()
-    again.fit()
+    again = resumed(make("broken", num_workers=1))
     assert len(broken.history) == 1 and torch.equal(weights_of(again), weights_of(whole))
 
 
@@ -171,9 +172,7 @@ def test_a_run_that_is_killed_between_two_files_ends_with_the_same_files(make, m
     with pytest.raises(Killed):
         broken.fit()
     monkeypatch.setattr(trainer_module, "write_atomically", written)
-    again = make("broken")
-    again.resume()
-    again.fit()
+    again = resumed(make("broken"))
     best = read_checkpoint(again.output / "best.pt")
     assert best["epoch"] == whole_best["epoch"] and all(
         torch.equal(best["model"][part], whole_best["model"][part]) for part in best["model"])
