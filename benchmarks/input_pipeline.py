@@ -1,11 +1,11 @@
 """Training images a second from JPEG files of 512 px: ours against torchvision's ImageFolder and transforms.
 
-python -m benchmarks.input_pipeline [--images 240] [--image-size 224]  ->  benchmarks/results/input_pipeline.json
+python -m benchmarks.input_pipeline  ->  benchmarks/results/input_pipeline.json
 
 The pictures are drawn and saved first. Both pipelines make the same views (random crop, mirror, brightness, contrast,
 saturation, scaled to -1..1); each is measured with no process of its own and with one for each core, after a first pass
 that fills what can be kept. Then an epoch of Mini/16 is timed with each, and with no pipeline at all (the same batch
-again and again).
+again and again). At last Mini/8 learns from each at 64 px, on several seeds, to compare what their images are worth.
 """
 import argparse
 import os
@@ -23,15 +23,15 @@ from torchvision.transforms import v2
 
 from benchmarks.common import write_log
 from going_modular import data_setup, drawn, engine
-from going_modular.utils import pick_device
+from going_modular.utils import pick_device, set_seeds
 from going_modular.vit import ViT
 
 
-def save_pictures(folder: Path, count: int) -> None:
-    """Draw so many dishes of three kinds at 512 px, as JPEG, to folder/train/CLASS/, and two of each to test/."""
+def save_pictures(folder: Path, training: int, test: int) -> None:
+    """Draw so many dishes of each of three kinds at 512 px, as JPEG, to folder/train/KIND/ and folder/test/KIND/."""
     for label, name in enumerate(("pizza", "steak", "sushi")):
-        for i in range(count // 3 + 2):
-            path = folder / ("train" if i < count // 3 else "test") / name / f"{i}.jpg"
+        for i in range(training + test):
+            path = folder / ("train" if i < training else "test") / name / f"{i}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             drawn.draw_food(name, np.random.default_rng([label, i]), size=512).save(path, quality=90)
 
@@ -48,7 +48,7 @@ def theirs(folder: Path, size: int, batch_size: int, workers: int) -> DataLoader
 def ours(folder: Path, size: int, batch_size: int, workers: int) -> DataLoader:
     data = data_setup.load(folder, cache_size=2 * size)
     return data_setup.make_loader(data.train, data_setup.train_transform(size), batch_size, shuffle=True,
-                                  num_workers=workers)
+                                  seed=torch.initial_seed(), num_workers=workers)
 
 
 def a_pass(loader: DataLoader) -> float:
@@ -57,19 +57,37 @@ def a_pass(loader: DataLoader) -> float:
     return images / (time.perf_counter() - start)
 
 
+def accuracy(make, folder: Path, epochs: int, seed: int, device: torch.device) -> float:
+    """Test accuracy of a Mini/8 at 64 px that has learned from the training images of one pipeline."""
+    set_seeds(seed)
+    training = make(folder, 64, 64, os.cpu_count())
+    testing = data_setup.make_loader(data_setup.load(folder).test, data_setup.eval_transform(64), batch_size=64)
+    model = ViT.from_variant("Mini/8", image_size=64, num_classes=3).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    for _ in range(epochs):
+        engine.train_step(model, training, nn.CrossEntropyLoss(), optimizer, device)
+        schedule.step()
+    return engine.test_step(model, testing, nn.CrossEntropyLoss(), device)[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=240)
+    parser.add_argument("--images", type=int, default=300, help="to train, of each of three kinds")
+    parser.add_argument("--test-images", type=int, default=200, help="of each kind")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--passes", type=int, default=5)
+    parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=15, help="of learning, to compare the accuracy")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
-    device, rates, epochs = pick_device(args.device), {}, {}
+    device, rates, epochs, accuracies = pick_device(args.device), {}, {}, {}
+    pipelines = {"ImageFolder": theirs, "ours": ours}
     with tempfile.TemporaryDirectory() as folder:
-        save_pictures(Path(folder), args.images)
-        for name, make in (("ImageFolder", theirs), ("ours", ours)):
+        save_pictures(Path(folder), args.images, args.test_images)
+        for name, make in pipelines.items():
             for workers in (0, os.cpu_count()):
                 loader = make(Path(folder), args.image_size, args.batch_size, workers)
                 for _ in range(1 if workers == 0 else 4):  # each process keeps what it has met
@@ -86,14 +104,19 @@ def main() -> None:
         start = time.perf_counter()
         engine.train_step(model, batches, nn.CrossEntropyLoss(), optimizer, device)
         epochs["no pipeline"] = round(time.perf_counter() - start, 2)
+        for name, make in pipelines.items():
+            accuracies[name] = [round(accuracy(make, Path(folder), args.epochs, seed, device), 4)
+                                for seed in args.seeds]
+            print(name, "test accuracy:", accuracies[name], flush=True)
 
     medians = {name: statistics.median(values) for name, values in rates.items()}
     best = {name: max(value for key, value in medians.items() if key.startswith(name))
-            for name in ("ImageFolder", "ours")}
+            for name in pipelines}
     ratio = best["ours"] / best["ImageFolder"]
     print(f"ours / ImageFolder, each at its best: {ratio:.2f}; seconds of an epoch: {epochs}")
     write_log("input_pipeline", {
-        "images": args.images, "image_size": args.image_size, "batch_size": args.batch_size,
+        "images": 3 * args.images, "test_images": 3 * args.test_images, "image_size": args.image_size,
+        "batch_size": args.batch_size, "epochs": args.epochs, "seeds": args.seeds, "accuracy": accuracies,
         "images_a_second": rates, "medians": medians, "ratio": round(ratio, 3),
         "seconds_of_an_epoch": epochs, "device": device.type})
 

@@ -4,10 +4,11 @@ python -m benchmarks.step_time                                      B/16 and S/1
 python -m benchmarks.step_time --device cuda --dtypes float32 bfloat16 --compile    on a GPU, eager and compiled
     ->  benchmarks/results/step_time_DEVICE.json
 
-Every round times each library once, forward (inference mode) and forward + backward, in an order that turns; medians
-are compared. A library that is not installed is left out: torchvision, timm, transformers, vit-pytorch. Rates count
-2 operations for a multiply-add of `count_macs`, a training step as three forward passes; their share of what the
-device can do at most (model-flops utilisation) is told for the GPUs in PEAK.
+Forward is in inference mode. As the speed of a machine drifts, each step of another library is timed next to one of
+ours, now before it, now after it; a ratio is the median of these pairs, then of the runs, and the library with the highest
+one is the fastest other. A library that is not installed is left out: torchvision, timm, transformers, vit-pytorch.
+Rates count 2 operations for a multiply-add of `count_macs`, a training step as three forward passes; their share of
+what the device can do at most (model-flops utilisation) is told for the GPUs in PEAK.
 """
 import argparse
 import statistics
@@ -113,31 +114,33 @@ def measure(variant: str, batch_size: int, dtype: str, compiled: bool, repeats: 
         return time.perf_counter() - start
 
     steps, warm = {"forward": forward, "forward_backward": forward_backward}, 3 if device.type == "cuda" else 1
-    seconds = {kind: {name: [] for name in models} for kind in steps}
-    for repeat in range(repeats + warm):
-        names = list(models)[repeat % len(models) :] + list(models)[: repeat % len(models)]
-        for kind, step in steps.items():
-            for name in names:
-                taken = timed(step, models[name])
+    others = [name for name in models if name != "ours"]
+    pairs = {kind: {name: [] for name in others} for kind in steps}  # (seconds of ours, seconds of the other)
+    for kind, step in steps.items():
+        for repeat in range(repeats + warm):
+            for name in others:
+                taken = {each: timed(step, models[each]) for each in (("ours", name), (name, "ours"))[repeat % 2]}
                 if repeat >= warm:
-                    seconds[kind][name].append(taken)
+                    pairs[kind][name].append((taken["ours"], taken[name]))
 
     result = {"variant": variant, "image_size": size, "batch_size": batch_size, "dtype": dtype, "compiled": compiled}
     peak = next((peaks[dtype] for gpu, peaks in PEAK.items()
                  if device.type == "cuda" and gpu in torch.cuda.get_device_name()), None)
-    for kind, by_name in seconds.items():
-        medians = {name: statistics.median(times) for name, times in by_name.items()}
-        fastest = min((name for name in medians if name != "ours"), key=medians.get, default="ours")
+    for kind, by_name in pairs.items():
+        medians = {"ours": statistics.median(ours for times in by_name.values() for ours, _ in times),
+                   **{name: statistics.median(other for _, other in times) for name, times in by_name.items()}}
+        ratios = {name: statistics.median(ours / other for ours, other in times) for name, times in by_name.items()}
         rate = 2 * macs * batch_size * (1 if kind == "forward" else 3) / medians["ours"]
         result[kind] = {
-            "median_seconds": {name: round(median, 5) for name, median in medians.items()}, "fastest_other": fastest,
-            "ours_to_fastest": round(medians["ours"] / medians[fastest], 4), "operations_a_second": round(rate),
+            "median_seconds": {name: round(median, 5) for name, median in medians.items()},
+            "ours_to": {name: round(ratio, 4) for name, ratio in ratios.items()}, "operations_a_second": round(rate),
             "utilisation": round(rate / peak, 4) if peak else None,
-            "seconds": {name: [round(t, 5) for t in times] for name, times in by_name.items()}}
-        print(f"{variant} {dtype}{' compiled' if compiled else ''}, {kind}: " + ", ".join(
-            f"{name} {1000 * median:.1f} ms" for name, median in medians.items())
-            + f"; ours / {fastest} {result[kind]['ours_to_fastest']:.3f}, {rate / 1e12:.2f}e12 operations a second"
-            + (f", {rate / peak:.0%} of the GPU's most" if peak else ""), flush=True)
+            "seconds_of_ours_and_other": {name: [[round(ours, 5), round(other, 5)] for ours, other in times]
+                                          for name, times in by_name.items()}}
+        print(f"{variant} {dtype}{' compiled' if compiled else ''}, {kind}: ours {1000 * medians['ours']:.1f} ms, "
+              + ", ".join(f"{1000 * medians[name]:.1f} ms of {name} ({ratio:.3f})" for name, ratio in ratios.items())
+              + f"; {rate / 1e12:.2f}e12 operations a second"
+              + (f", {rate / peak:.0%} of the GPU's most" if peak else ""), flush=True)
     return result
 
 
@@ -147,7 +150,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--compile", action="store_true", help="compiled models too, after the eager ones")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--runs", type=int, default=1, help="the ratio to the fastest is the median of so many runs")
+    parser.add_argument("--runs", type=int, default=1, help="a ratio is the median of so many runs")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
@@ -158,12 +161,15 @@ def main() -> None:
         for dtype in args.dtypes:
             for compiled in (False, True) if args.compile else (False,):
                 runs = [measure(variant, batch_size, dtype, compiled, args.repeats, device) for _ in range(args.runs)]
-                kinds = ("forward", "forward_backward")
-                middle = {kind: round(statistics.median(run[kind]["ours_to_fastest"] for run in runs), 4)
-                          for kind in kinds}
-                results.append({**runs[0], **{kind: [run[kind] for run in runs] for kind in kinds},
-                                "median_ratio": middle})
-                print(f"   median ratio of {args.runs} runs: {middle}", flush=True)
+                row = {**runs[0], "fastest_other": {}}
+                for kind in ("forward", "forward_backward"):
+                    row[kind] = [run[kind] for run in runs]
+                    ratios = {name: statistics.median(run["ours_to"][name] for run in row[kind])
+                              for name in row[kind][0]["ours_to"]}
+                    fastest = max(ratios, key=ratios.get)
+                    row["fastest_other"][kind] = {"name": fastest, "ours_to_it": ratios[fastest]}
+                results.append(row)
+                print(f"   the fastest other: {row['fastest_other']}", flush=True)
     write_log(f"step_time_{device.type}", {"repeats": args.repeats, "runs": args.runs, "results": results})
 
 
