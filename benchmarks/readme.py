@@ -113,12 +113,13 @@ def step_time_text() -> str:
     for row in values["results"]:
         for kind, title in (("forward", "forward"), ("forward_backward", "forward + backward")):
             cells = [1000 * statistics.median(run["median_seconds"][name] for run in row[kind]) for name in names]
+            ratio = row["fastest_other"][kind]["ours_to_it"]
             lines.append(f"| {row['variant']}, {row['image_size']} px, batch {row['batch_size']} | {title} | "
-                         f"{' | '.join(f'{cell:.0f}' for cell in cells)} | **{row['fastest_other'][kind]['ours_to_it']:.3f}** |")
+                         f"{' | '.join(f'{cell:.0f}' for cell in cells)} | **{ratio:.3f}** |")
     return "\n".join(lines) + (
         f"\n\nMilliseconds, fp32, medians of {values['runs']} runs. Ours is timed right beside each other library, "
-        f"{values['repeats']} times a run: the ratio is the median of these pairs, then of the runs, to the library that "
-        f"comes out fastest. {measured_on(values, 'step_time_cpu')}")
+        f"{values['repeats']} times a run: the ratio is the median of these pairs, then of the runs, to the library "
+        f"that comes out fastest. {measured_on(values, 'step_time_cpu')}")
 
 
 def time_to_accuracy_text() -> str:

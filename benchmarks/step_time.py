@@ -5,10 +5,10 @@ python -m benchmarks.step_time --device cuda --dtypes float32 bfloat16 --compile
     ->  benchmarks/results/step_time_DEVICE.json
 
 Forward is in inference mode. As the speed of a machine drifts, each step of another library is timed next to one of
-ours, now before it, now after it; a ratio is the median of these pairs, then of the runs, and the library with the highest
-one is the fastest other. A library that is not installed is left out: torchvision, timm, transformers, vit-pytorch.
-Rates count 2 operations for a multiply-add of `count_macs`, a training step as three forward passes; their share of
-what the device can do at most (model-flops utilisation) is told for the GPUs in PEAK.
+ours, now before it, now after it; a ratio is the median of these pairs, then of the runs, and the library with the
+highest one is the fastest other. A library that is not installed is left out: torchvision, timm, transformers,
+vit-pytorch. Rates count 2 operations for a multiply-add of `count_macs`, a training step as three forward passes;
+their share of what the device can do at most (model-flops utilisation) is told for the GPUs in PEAK.
 """
 import argparse
 import statistics

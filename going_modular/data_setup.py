@@ -310,6 +310,11 @@ def _unpack(path: Path, folder: Path, source: str) -> Path:
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as error:
         # RuntimeError: a password, an unknown method; ValueError: names that are no text, impossible numbers
         raise DataError(f"{source} is a broken zip archive ({reason_of(error)}); get it again") from None
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise  # the disk's fault
+        raise DataError(f"{source} can't be unpacked ({error.strerror}): two of its entries have the same name, or one "
+                        "is too long; rename them") from None
     top = list(folder.iterdir())
     if len(top) == 1 and (top[0] / "train").is_dir():  # all in one top folder
         folder = top[0]

@@ -564,6 +564,12 @@ def download_problem(problem, server, mirror, food):
         content[start:start + 20] = bytes(20)
         (mirror / "damaged.zip").write_bytes(content)
         return mirror / "damaged.zip", ["damaged.zip", "broken zip", "get it again"]
+    if problem == "a file that is a folder too":
+        return (zip_folder(food, mirror / "twice.zip", extra=[("train/pizza", "x")]),
+                ["twice.zip", "have the same name", "rename them"])
+    if problem == "a long name":
+        return (zip_folder(food, mirror / "long.zip", extra=[("train/" + 300 * "x", "x")]),
+                ["long.zip", "one is too long; rename them"])
     if problem == "no test":
         shutil.rmtree(food / "test")
         return zip_folder(food, mirror / "half.zip"), ["half.zip holds no data set: test: no such folder",
@@ -578,7 +584,8 @@ def download_problem(problem, server, mirror, food):
 
 
 @pytest.mark.parametrize("problem", ["404", "web page", "no zip", "broken off", "no server", "no file", "damaged",
-                                     "no test", "other classes", "nothing but junk"])
+                                     "a file that is a folder too", "a long name", "no test", "other classes",
+                                     "nothing but junk"])
 def test_download_problems(root, food, food_zip, server, problem):
     source, expected = download_problem(problem, server, food_zip.parent, food)
     with pytest.raises(DataError) as error:
