@@ -135,8 +135,9 @@ def measure(variant: str, batch_size: int, dtype: str, compiled: bool, repeats: 
             "median_seconds": {name: round(median, 5) for name, median in medians.items()},
             "ours_to": {name: round(ratio, 4) for name, ratio in ratios.items()}, "operations_a_second": round(rate),
             "utilisation": round(rate / peak, 4) if peak else None,
-            "seconds_of_ours_and_other": {name: [[round(ours, 5), round(other, 5)] for ours, other in times]
-                                          for name, times in by_name.items()}}
+            "seconds": {name: {which: [round(seconds, 5) for seconds in side]
+                               for which, side in zip(("ours", "other"), zip(*times))}
+                        for name, times in by_name.items()}}
         print(f"{variant} {dtype}{' compiled' if compiled else ''}, {kind}: ours {1000 * medians['ours']:.1f} ms, "
               + ", ".join(f"{1000 * medians[name]:.1f} ms of {name} ({ratio:.3f})" for name, ratio in ratios.items())
               + f"; {rate / 1e12:.2f}e12 operations a second"

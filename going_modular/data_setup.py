@@ -7,6 +7,7 @@ loader = make_loader(train, train_transform(64), batch_size=32, shuffle=True)
 import contextlib
 import errno
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -156,6 +157,9 @@ class CachedImages(Dataset):
             shrink = self.cache_size / min(image.size)
             image = image.resize([round(side * shrink) for side in image.size], Image.Resampling.BICUBIC)
         return image
+
+    def __getstate__(self) -> dict:  # without the pixels: where processes of a loader get copies, these read the files
+        return {**self.__dict__, "images": [None] * len(self.images)}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -559,8 +563,9 @@ class RandomView(View):
 
     The same as torchvision's RandomAffine, RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage, ToDtype and
     Normalize in a row, with less work: one resize cuts and scales, one matrix changes all colours. Only the warp is
-    different: RandomAffine zooms both sides alike, this each on its own. Random numbers come from torch's
-    default generator. first: a change of the PIL image that comes before.
+    different, and what becomes of a crop that does not fit into the image: RandomAffine zooms both sides alike, this
+    each on its own; RandomResizedCrop draws again, this shortens the side that is too long. Random numbers come from
+    torch's default generator. first: a change of the PIL image that comes before.
     """
 
     def __init__(self, image_size: int, min_scale: float, flip: bool, color_jitter: float, stretch: float = 4 / 3,
@@ -604,7 +609,8 @@ def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True,
                     zoom: float = 0.0, shift: float = 0.0) -> RandomView:
     """Augmentation for a small set of photos, so that no image is seen twice in the same way.
 
-    min_scale: the crop covers this share of the image or more; smaller crops may miss the dish.
+    min_scale: the crop covers this share of the image or more, unless its shape does not fit into the image; smaller
+        crops may miss the dish.
     flip: mirror half of the images; not for digits (ImageData.flip).
     color_jitter: brightness, contrast and saturation vary by up to this share; hue does not, as it tells dishes apart.
     trivial_augment: the share of images that go through TrivialAugment first (one random change of colours or of
@@ -770,7 +776,7 @@ def _leave_signals_to_the_trainer(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=end_when_told, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=end_when_told, args=(multiprocessing.parent_process().pid,), daemon=True).start()
 
 
 def _mix(*numbers: int) -> int:

@@ -12,13 +12,18 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Join the other processes for as long as this lasts, each with a GPU of its own where there is one."""
+    """Join the other processes for as long as this lasts, each with a GPU of its own where there is one.
+
+    An error is not followed by a farewell: on GPUs that waits for the others, who may wait for this process. It must
+    end now; torchrun sees that and ends them.
+    """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield
         return
@@ -80,12 +85,17 @@ def first_goes_ahead() -> Iterator[None]:
         dist.barrier()
 
 
-def shard(model: nn.Module) -> None:
-    """Split the weights of a ViT over the processes (FSDP2), block by block: a block's weights are gathered when it
-    computes, so that each process holds its share of all and the whole of one block."""
+def shard(model: nn.Module, device: torch.device) -> None:
+    """Split the weights of a ViT over the processes (FSDP2), block by block, each on its `device`.
+
+    Weights, gradients and the averages of AdamW are then held in shares; the weights of a block are gathered while it
+    computes, and those of all blocks during an evaluation (`whole`). With autocast, a copy in bfloat16 of a block's
+    weights stays from its forward to its backward pass, unless checkpointing computes it anew.
+    """
+    mesh = init_device_mesh(device.type, (size(),))
     for block in model.blocks:
-        fully_shard(block)
-    fully_shard(model)
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
 
 
 @contextmanager
@@ -100,7 +110,7 @@ def whole(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module in shards:
-            module.set_reshard_after_forward(True, recurse=False)
+            module.set_reshard_after_forward(module is not model, recurse=False)  # as fully_shard sets it
             module.reshard()
 
 

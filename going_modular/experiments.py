@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from going_modular import data_setup, engine
 from going_modular.ablations import POSITIONS
-from going_modular.trainer import Autocast, parameter_groups, warmup_cosine
+from going_modular.trainer import in_mixed_precision, parameter_groups, warmup_cosine
 from going_modular.vit import ViT, count_macs
 
 # What all rows share, by data set: how much is trained and how; the base model; what is varied around it.
@@ -116,7 +116,7 @@ def train(model: ViT, data: Images, size: dict, lr: float, device: torch.device 
 
     optimizer.register_step_pre_hook(clip)
     optimizer.register_step_post_hook(lambda *_: schedule.step())
-    trained = Autocast(model, "cuda") if torch.device(device).type == "cuda" else model
+    trained = in_mixed_precision(model, torch.device(device))
     start = time.perf_counter()
     for _ in range(size["epochs"]):
         _, train_acc = engine.train_step(trained, batches(data, size), F.cross_entropy, optimizer, device)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from going_modular import engine, weights
-from going_modular.trainer import Autocast
+from going_modular.trainer import in_mixed_precision
 from going_modular.vit import ViT
 
 
@@ -64,5 +64,5 @@ def fine_tune(
     optimizer.register_step_pre_hook(clip)
     optimizer.register_step_post_hook(lambda *_: schedule.step())
     device = torch.device(device)
-    trained = Autocast(model, device.type) if device.type == "cuda" else model  # bfloat16 where it is fast
+    trained = in_mixed_precision(model, device)
     return engine.train(trained, train_loader, test_loader, optimizer, nn.CrossEntropyLoss(), epochs, device)

@@ -32,14 +32,14 @@ def to_rgb(colours: torch.Tensor) -> torch.Tensor:
 
 
 def corrupt(patches: torch.Tensor, mask: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Corrupt this share of the patch embeddings [batch, N, D] of each image: 80 % of them become `mask` [D], 10 % the
-    embedding of another patch of the batch, and 10 % stay as they are.
+    """Corrupt this share of the patch embeddings [batch, N, D] of each image, one at least: 80 % of them become `mask`
+    [D], 10 % the embedding of another patch of the batch, and 10 % stay as they are.
 
     Returns the embeddings [batch, N, D], and which of them are to be predicted [batch, N].
     """
     batch, number, _ = patches.shape
     places = torch.rand(batch, number, device=patches.device).argsort(dim=1)  # a random order in each image
-    corrupted = places < round(share * number)
+    corrupted = places < max(1, round(share * number))
     luck = torch.rand(batch, number, 1, device=patches.device)
     others = patches.flatten(0, 1)[torch.randperm(batch * number, device=patches.device)].view_as(patches)
     replaced = torch.where(luck < 0.8, mask, torch.where(luck < 0.9, others, patches))
@@ -92,8 +92,8 @@ def train(
 ) -> list[float]:
     """Train task and ViT on batches (images [batch, 3, H, W], anything), printing a line for each epoch.
 
-    Adam as in the paper, its learning rate rising over a tenth of the steps and falling along half a cosine; gradients
-    are clipped at a norm of 1. Returns the mean loss of each epoch.
+    AdamW, its learning rate rising over a tenth of the steps and falling along half a cosine; gradients are clipped at
+    a norm of 1. Returns the mean loss of each epoch.
     """
     task.to(device).train()
     optimizer = torch.optim.AdamW(parameter_groups(task, weight_decay=0.05), lr, betas=(0.9, 0.95))

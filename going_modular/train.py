@@ -32,8 +32,8 @@ OPTIONS = {
          "A set or folder called mnist or drawn_digits gets the defaults for digits"),
         ("skip-bad-images", bool, False, "leave out images that can't be read, and count them"),
         ("hold-out", float, 0.1, "share of the training images that is held out to choose best.pt"),
-        ("min-scale", float, None, "a random crop covers at least this share of a training image; default: 0.25 for a "
-         "set of fewer than 1,000 images, 1 for digits, else 0.85"),
+        ("min-scale", float, None, "a random crop covers at least this share of a training image, unless its shape "
+         "does not fit into it; default: 0.25 for a set of fewer than 1,000 images, 1 for digits, else 0.85"),
         ("stretch", float, None, "the most by which one side of a crop is longer than the other; default: 1.33, for "
          "digits 1"),
         ("turn", float, None, "turn a training image by up to so many degrees; default: 0, for digits 12"),
@@ -69,7 +69,7 @@ OPTIONS = {
         ("hidden-size", int, None, "size of a token"),
         ("heads", int, None, "number of attention heads"),
         ("mlp-size", int, None, "size of the hidden layer in the MLP"),
-        ("pool", str, "token", "what the head reads: token (class token) or mean (of all patches)"),
+        ("pool", str, None, "what the head reads: token (class token; the default) or mean (of all patches)"),
         ("dropout", float, 0.0, "dropout rate"),
         ("drop-path", float, None, "stochastic depth: rate of the last layer; default: 0.2 for a set below 1,000 "
          "images, else 0"),
@@ -90,7 +90,8 @@ OPTIONS = {
         ("ema", float, 0.0, "decay of a running average of the weights; 0 for none"),
         ("parts", int, 1, "a batch goes through the model in so many parts, with less memory (gradient accumulation)"),
         ("checkpointing", bool, False, "keep less for the backward pass and compute it again: less memory, more time"),
-        ("shard", bool, False, "with torchrun: split the weights over the GPUs (FSDP2), for models too large for one"),
+        ("shard", bool, False, "with torchrun: split weights, gradients and AdamW's averages over the GPUs (FSDP2), "
+         "for models too large to train on one"),
         ("seed", int, 42, "seed of all random numbers"),
         ("device", str, "auto", "cpu, cuda or mps; auto takes the fastest there is"),
         ("compile", bool, False, "use torch.compile"),
@@ -143,6 +144,8 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
     settings, few = dict(settings), len(data.train) < 1000
     if settings["data"] == "auto":
         settings["data"] = data.name
+    if settings["pool"] is None and settings["weights"] is None:
+        settings["pool"] = "token"
     if settings["model"] is None and settings["weights"] is None:
         settings["model"] = "Mini" if device.type == "cpu" or data.name in SMALL else "B/16"
     if settings["image_size"] is None:
@@ -186,9 +189,9 @@ def trained_model(settings: dict) -> ViT | None:
         return None
     if settings["resume"] and (settings["output"] / "last.pt").exists():
         return load_model(settings["output"])[0]
-    for name in ("model", "patch_size", *VARIANT_SIZES):
+    for name in ("model", "patch_size", *VARIANT_SIZES, "pool"):
         if settings[name] is not None:
-            raise ValueError(f"--weights brings the model's sizes: leave out --{name.replace('_', '-')}")
+            raise ValueError(f"--weights brings the whole model: leave out --{name.replace('_', '-')}")
     model = weights.model_of(settings["weights"])
     if hasattr(model, "preprocessing"):  # of another library, with a normalisation of its own
         normalise = model.preprocessing.transforms[-1]
@@ -319,7 +322,11 @@ def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
     write_json(output / "results.json", results)
     names = ("train_loss", "train_acc", "test_loss", "test_acc")
     curves = {name: [row[name] for row in trainer.history] for name in names}
-    plots.save(plots.plot_loss_curves(curves, classes), output / "loss_curves.png")
+    figure, recipe = plots.plot_loss_curves(curves, classes), trainer.recipe
+    if recipe.label_smoothing or recipe.mixup:
+        figure.axes[0].set_title("smoothed or mixed labels in training raise its loss, not that of the test",
+                                 fontsize="small", color=plots.GREY)
+    plots.save(figure, output / "loss_curves.png")
     plots.save(plots.plot_confusion_matrix(matrix, data.class_names), output / "confusion_matrix.png")
     chosen = torch.linspace(0, count - 1, min(24, count)).long()  # spread over the classes, which lie in order
     images = [data.test[int(i)][0] for i in chosen]
@@ -349,12 +356,14 @@ classify a photo    python -m going_modular.predictions {shlex.quote(str(output)
 def from_outside(error: RuntimeError) -> str:
     """What an error says that has its cause outside this program; nothing for all others."""
     message = str(error).split("\n")[0]
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in message:
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in message or "out of memory" in message:
         return (f"there is not enough memory ({message}): try a smaller model or --batch-size, more --parts, or "
                 "--checkpointing")
     if "DataLoader worker" in message:
         return f"a process that prepares images has ended ({message}): try fewer --num-workers"
-    return f"another process of this run has ended, or fails ({message})" if distributed.size() > 1 else ""
+    if isinstance(error, torch.distributed.DistError) or "gloo" in message:
+        return f"another process of this run has ended, or can't be reached ({message})"
+    return ""
 
 
 def train(settings: dict) -> None:
@@ -457,8 +466,9 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
     plain = data_setup.eval_transform(size)
     train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers,
                                           repeats=settings["repeats"], parts=settings["parts"])
-    val_loader = data_setup.make_loader(held_out, plain, batch, num_workers=workers)
-    test_loader = data_setup.make_loader(data.test, plain, batch, num_workers=workers)
+    at_once = max(1, batch // distributed.size() // settings["parts"])  # no more than in training
+    val_loader, test_loader = (data_setup.make_loader(images, plain, at_once, num_workers=workers)
+                               for images in (held_out, data.test))
     description = {
         "class_names": data.class_names, "architecture": model.settings,
         "settings": of_the_run(settings),
@@ -469,28 +479,26 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    def tell(message: str) -> None:
+    def tell(message: str) -> int:
         who = f"process {distributed.rank()}: " if distributed.size() > 1 else ""
         print(f"error: {who}{message}", file=sys.stderr)
+        return 2
 
     options = parse(argv)
-    with distributed.connected():
-        try:
+    try:
+        with distributed.connected():
             train(settings_of(options))
-        except (ValueError, TrainingError) as error:
-            tell(str(error))
-            return 2
-        except OSError as error:  # a full disk, a folder without permission
-            tell(f"{error.filename or 'a file'}: {error.strerror}")
-            return 2
-        except (KeyboardInterrupt, Stopped) as stop:
-            tell(str(stop) or "stopped before the training began")
-            return 130
-        except RuntimeError as error:
-            if not (words := from_outside(error)):
-                raise
-            tell(words)
-            return 2
+    except (ValueError, TrainingError) as error:
+        return tell(str(error))
+    except OSError as error:  # a full disk, a folder without permission
+        return tell(f"{error.filename or 'a file'}: {error.strerror}")
+    except (KeyboardInterrupt, Stopped) as stop:
+        tell(str(stop) or "stopped before the training began")
+        return 130
+    except RuntimeError as error:
+        if not (words := from_outside(error)):
+            raise
+        return tell(words)
     return 0
 
 

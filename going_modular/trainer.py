@@ -93,7 +93,8 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
 
 
 class Autocast(nn.Module):
-    """A model that runs in bfloat16 where that is safe; its logits are float32."""
+    """A model whose matrix products and attention are in bfloat16; its weights, LayerNorms, residual sums and logits
+    are in float32."""
 
     def __init__(self, model: nn.Module, device_type: str):
         super().__init__()
@@ -102,6 +103,13 @@ class Autocast(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device_type, torch.bfloat16):
             return self.model(images).float()
+
+
+def in_mixed_precision(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with Autocast where that is fast: on NVIDIA's GPUs since Ampere. Older ones, as the T4, only emulate
+    bfloat16, and the model stays as it is."""
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return Autocast(model, device.type) if fast else model
 
 
 class WatchedLoss:
@@ -158,15 +166,19 @@ class InParts:
             self.optimizer.step()
 
 
-def random_state() -> dict:
-    """Where PyTorch's random numbers stand, on the CPU and on each GPU."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+def random_state(device: torch.device) -> dict:
+    """Where PyTorch's random numbers stand, on the CPU and on the device of this process."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state()
+    return state
 
 
-def set_random_state(state: dict) -> None:
+def set_random_state(state: dict, device: torch.device) -> None:
+    """Go on from a random_state; one of another kind of device says nothing of this one."""
     torch.set_rng_state(state["cpu"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if device.type != "cpu" and device.type in state:
+        torch.get_device_module(device).set_rng_state(state[device.type])
 
 
 HOW = {"checkpointing", "shard", "compile"}  # fields of Recipe that change how it is computed, not what
@@ -177,8 +189,9 @@ class Trainer:
 
     The folder gets history.csv (COLUMNS; a row an epoch), last.pt after each epoch, and best.pt, the epoch with the
     highest accuracy on `val_loader`, a part held out of the training set. After a stop, `resume` and `fit` go on
-    from last.pt and give the weights of the uninterrupted run: the random numbers of an epoch follow from seed and
-    epoch alone. `stop_soon`, which a signal handler may call, saves after the next step and raises Stopped.
+    from last.pt and give the weights of the uninterrupted run (on a CPU bit for bit; a GPU may add in another order):
+    the random numbers of an epoch follow from seed and epoch alone. `stop_soon`, which a signal handler may call,
+    saves after the next step and raises Stopped.
 
     description: plain values that go into the checkpoints: class_names, architecture, settings (utils.load_model).
     """
@@ -187,12 +200,12 @@ class Trainer:
         self, model: nn.Module, train_loader: DataLoader, val_loader: DataLoader, test_loader: DataLoader,
         recipe: Recipe, device: torch.device, output: str | Path, description: dict,
     ):
-        self.model = model.to(device)
         if recipe.checkpointing:
             for block in model.blocks:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if recipe.shard:
-            distributed.shard(model)
+            distributed.shard(model, device)  # takes a block after the other to the device
+        self.model = model.to(device)
         self.loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
         self.recipe, self.device, self.output, self.description = recipe, device, Path(output), description
         batches = getattr(train_loader, "batch_sampler", None)
@@ -224,10 +237,7 @@ class Trainer:
         self.mixup = v2.MixUp(alpha=recipe.mixup, num_classes=len(description["class_names"])) if recipe.mixup else None
         self.loss_fn = WatchedLoss(nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing), self._diverged)
 
-        def in_mixed_precision(model: nn.Module) -> nn.Module:
-            return Autocast(model, device.type) if device.type == "cuda" else model
-
-        self.trained, self.evaluated = in_mixed_precision(self.model), in_mixed_precision(self.final_model)
+        self.trained, self.evaluated = (in_mixed_precision(kept, device) for kept in (self.model, self.final_model))
         if recipe.compile:
             self.trained = torch.compile(self.trained)
         if distributed.size() > 1 and not recipe.shard:
@@ -326,7 +336,7 @@ class Trainer:
         self.lr = begun["lr"] if begun else self.optimizer.param_groups[0]["lr"]
         self.loss_fn.start(**(begun["sums"] if begun and distributed.rank() == 0 else {}))
         if begun and distributed.rank() < len(begun["random"]):  # else other processes than before go on
-            set_random_state(begun["random"][distributed.rank()])
+            set_random_state(begun["random"][distributed.rank()], self.device)
         engine.train_step(self.trained, self._batches(loaded), self.loss_fn,
                           InParts(self.optimizer, self.parts), self.device)
         seen = self.loss_fn.sums()  # of the whole epoch, even where the steps before a stop were made elsewhere
@@ -339,7 +349,7 @@ class Trainer:
         for number, (images, labels) in enumerate(loaded, start=self.steps * self.parts):
             self.loss_fn.share = self.shares.share(number) if self.shares else None
             if self.mixup:
-                images, labels = self.mixup(images, labels)
+                images, labels = self.mixup(images.to(self.device), labels.to(self.device))
             with self.trained.no_sync() if several and (number + 1) % self.parts else nullcontext():
                 yield images, labels
 
@@ -362,12 +372,13 @@ class Trainer:
 
         last.pt comes last: a run that is killed before it goes on from further back, and writes all of them again.
         """
+        weights = distributed.gathered(self.model.state_dict())
         checkpoint = {
-            **self.description, "model": distributed.gathered(self.final_model.state_dict()),
+            **self.description, "model": self.average.module.state_dict() if self.average else weights,
             "epoch": len(self.history), "images_of_an_epoch": self.images_of_an_epoch,
             "recipe": asdict(self.recipe), "history": self.history,
         }
-        training = {"model": distributed.gathered(self.model.state_dict()),
+        training = {"model": weights,
                     "optimizer": distributed.gathered(self.optimizer.state_dict()),
                     "scheduler": self.scheduler.state_dict(),
                     "averaged": self.average.n_averaged.item() if self.average else 0, "begun": None}
@@ -375,7 +386,7 @@ class Trainer:
             raise self._diverged("the weights are not finite")
         if self.steps:
             training["begun"] = {
-                "steps": self.steps, "lr": self.lr, "random": distributed.from_all(random_state()),
+                "steps": self.steps, "lr": self.lr, "random": distributed.from_all(random_state(self.device)),
                 "sums": self.loss_fn.sums(), "seconds": time.perf_counter() - self.start}
         files = {"last.pt": lambda file: torch.save({**checkpoint, "training": training}, file)}
         if not self.steps:

@@ -46,8 +46,10 @@ def pick_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):  # PyTorch without CUDA raises the latter
-        raise ValueError(f"there is no device {name!r} on this machine; leave --device out, or use cpu") from None
+    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA raises the latter
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"there is no device {name!r} on this machine that can be used ({reason}): "
+                         "use --device cpu") from None
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -58,7 +60,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows syncs no file that is open for reading alone
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

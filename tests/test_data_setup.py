@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import os
+import pickle
 import shutil
 import socket
 import stat
@@ -329,6 +330,13 @@ def test_cache(food, monkeypatch):
     with pytest.raises(DataError, match="3.png"):
         data.train[11]
     assert data_setup.load(food, skip_bad_images=True).skipped == [bad]
+
+
+def test_a_copy_for_another_process_reads_the_files_again(food):
+    train = data_setup.load(food).train
+    copy = pickle.loads(pickle.dumps(train))
+    assert copy.images == [None] * 12 and copy.targets == train.targets
+    assert [copy[i][0].tobytes() for i in range(12)] == [train[i][0].tobytes() for i in range(12)]
 
 
 def test_cache_size(food):

@@ -155,6 +155,19 @@ def test_several_processes_refuse_a_loader_that_does_not_share(colours, tmp_path
         Trainer(trainer.model, *loaders, trainer.recipe, trainer.device, tmp_path, trainer.description)
 
 
+def test_after_an_error_nobody_waits_for_the_others(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    farewells = []
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: farewells.append(1))
+    assert main(["--device", "abacus"]) == 2 and not farewells
+    with distributed.connected():
+        pass
+    assert farewells
+
+
 def test_what_sharding_can_not_do():
     with pytest.raises(ValueError, match="start them by torchrun"):
         Recipe(epochs=1, shard=True)

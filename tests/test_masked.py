@@ -78,6 +78,11 @@ def test_the_loss_is_that_of_the_corrupted_patches(monkeypatch):
     torch.testing.assert_close(task.loss(images), torch.stack(expected).mean())
 
 
+def test_one_patch_at_least_is_corrupted():
+    _, corrupted = corrupt(torch.zeros(3, 16, 24), torch.zeros(24), share=0.01)
+    assert corrupted.sum(dim=1).tolist() == [1, 1, 1]
+
+
 def test_shares_that_make_no_sense():
     for share in (0, 1.5):
         with pytest.raises(ValueError, match="share"):

@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from going_modular import data_setup, predictions, trainer
-from going_modular.train import DEFAULTS, OPTIONS, command_to_resume, main, wilson_interval
+from going_modular import data_setup, distributed, predictions, trainer
+from going_modular.train import DEFAULTS, OPTIONS, command_to_resume, from_outside, main, wilson_interval
 from going_modular.utils import CheckpointError, load_model
 
 ROOT = Path(__file__).parent.parent
@@ -116,8 +116,9 @@ def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
 
 @pytest.mark.parametrize("options, words", [
     (["--weights", "nothing.pt"], "there is no file nothing.pt"),
-    (["--weights", "nothing.pt", "--model", "B/16"], "--weights brings the model's sizes: leave out --model"),
-    (["--weights", "nothing.pt", "--hidden-size", "8"], "leave out --hidden-size")])
+    (["--weights", "nothing.pt", "--model", "B/16"], "--weights brings the whole model: leave out --model"),
+    (["--weights", "nothing.pt", "--hidden-size", "8"], "leave out --hidden-size"),
+    (["--weights", "nothing.pt", "--pool", "mean"], "leave out --pool")])
 def test_weights_that_cannot_be_taken(run, options, words):
     status, _, err = run(*options, quick=["--device", "cpu"])
     assert status == 2 and err.startswith("error: ") and err.count("\n") == 1 and words in err
@@ -133,11 +134,20 @@ def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
     assert main(["--data", str(colours), "--output", str(tmp_path / "r"), *QUICK, "--epochs", "1", "--hold-out", "0.25",
                  "--min-scale", "0.6", "--trivial-augment", "0.3", "--color-jitter", "0.1", "--batch-size", "7",
                  "--stretch", "1.2", "--turn", "3", "--shear", "0.1", "--zoom", "0.2", "--shift", "0.3",
-                 "--repeats", "2", "--seed", "4"]) == 0
+                 "--repeats", "2", "--seed", "4", "--parts", "2"]) == 0
     assert seen == {"size": 16, "min_scale": 0.6, "color_jitter": 0.1, "trivial_augment": 0.3, "stretch": 1.2,
                     "turn": 3, "shear": 0.1, "zoom": 0.2, "shift": 0.3, "loaders": [
-        (27, 7, {"shuffle": True, "seed": 4, "num_workers": 0, "repeats": 2, "parts": 1}), (9, 7, {"num_workers": 0}),
-        (12, 7, {"num_workers": 0})]}
+        (27, 7, {"shuffle": True, "seed": 4, "num_workers": 0, "repeats": 2, "parts": 2}), (9, 3, {"num_workers": 0}),
+        (12, 3, {"num_workers": 0})]}
+
+
+def test_only_errors_from_outside_lose_their_traceback(monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    assert from_outside(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""  # a mistake of this process
+    assert "another process" in from_outside(RuntimeError("[third_party/gloo/pair.cc:547] Connection closed by peer"))
+    assert "another process" in from_outside(torch.distributed.DistBackendError("NCCL error"))
+    for message in ("CUDA out of memory.", "MPS backend out of memory", "[enforce fail] can't allocate memory"):
+        assert "not enough memory" in from_outside(RuntimeError(message))
 
 
 def test_help_names_every_option(capsys):

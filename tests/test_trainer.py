@@ -15,7 +15,10 @@ from going_modular.trainer import (
     Stopped,
     Trainer,
     TrainingError,
+    in_mixed_precision,
     parameter_groups,
+    random_state,
+    set_random_state,
     warmup_cosine,
 )
 from going_modular.utils import CheckpointError, load_model, read_checkpoint
@@ -260,6 +263,30 @@ def test_a_full_disk_costs_no_checkpoint(make, monkeypatch, error):
     monkeypatch.setattr(torch, "save", save)
     assert load_model(trainer.output)[1].epoch >= 2
     assert not [file for file in trainer.output.iterdir() if file.suffix == ".tmp"]
+
+
+def test_bfloat16_where_a_gpu_has_it(monkeypatch):
+    model = nn.Linear(2, 2)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)  # a T4
+    assert in_mixed_precision(model, torch.device("cuda")) is model
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert in_mixed_precision(model, torch.device("cuda")).model is model
+    assert in_mixed_precision(model, torch.device("cpu")) is model
+
+
+def test_random_state_is_that_of_one_device(monkeypatch):
+    class OtherDevice:
+        state = torch.ones(3)
+        get_rng_state = staticmethod(lambda: OtherDevice.state)
+        set_rng_state = staticmethod(lambda state: setattr(OtherDevice, "state", state))
+
+    monkeypatch.setattr(torch, "get_device_module", lambda device: OtherDevice)
+    before = random_state(torch.device("mps"))
+    drawn, OtherDevice.state = torch.rand(3), torch.zeros(3)
+    set_random_state(before, torch.device("cuda"))  # goes on elsewhere: the state of an MPS means nothing to it
+    assert torch.equal(torch.rand(3), drawn) and not OtherDevice.state.any()
+    set_random_state(before, torch.device("mps"))
+    assert OtherDevice.state.all() and set(random_state(torch.device("cpu"))) == {"cpu"}
 
 
 def test_gradients_are_clipped(make):
