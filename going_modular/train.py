@@ -78,7 +78,8 @@ OPTIONS = {
         ("epochs", int, None, "default: as many as show 31,000 images, or 45,000 of a set below 1,000, but 5 at "
          "least"),
         ("batch-size", int, 64, "images in a step, of all GPUs together"),
-        ("lr", float, None, "highest learning rate; default: 2e-3, with --weights 5e-4"),
+        ("lr", float, None, "highest learning rate; default: 2e-3 for a hidden size of up to 96, less in proportion "
+         "for a larger one (B/16: 2.5e-4), and with --weights 5e-4"),
         ("weight-decay", float, None, "AdamW's, on weight matrices alone; default: 0.5 for a set below 1,000 images, "
          "else 0.05"),
         ("beta2", float, 0.95, "AdamW's decay of the average of squared gradients"),
@@ -151,7 +152,9 @@ def complete(settings: dict, data: data_setup.ImageData, device: torch.device) -
     if settings["image_size"] is None:
         settings["image_size"] = SMALL.get(data.name, default_image_size(device))
     if settings["lr"] is None:
-        settings["lr"] = 5e-4 if settings["weights"] else 2e-3
+        variant = VARIANTS.get((settings["model"] or "Mini").partition("/")[0], {})  # an unknown one is refused later
+        width = settings["hidden_size"] or variant.get("hidden_size", 96)
+        settings["lr"] = 5e-4 if settings["weights"] else 2e-3 * 96 / max(width, 96)
     if settings["model"] and settings["patch_size"] is None and "/" not in settings["model"]:
         size = settings["image_size"]
         settings["patch_size"] = max(patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from going_modular import data_setup, distributed, predictions, trainer
-from going_modular.train import DEFAULTS, OPTIONS, command_to_resume, from_outside, main, wilson_interval
+from going_modular.train import DEFAULTS, OPTIONS, command_to_resume, complete, from_outside, main, wilson_interval
 from going_modular.utils import CheckpointError, load_model
 
 ROOT = Path(__file__).parent.parent
@@ -184,6 +184,14 @@ def test_digits_are_tested_as_they_are_or_in_five_views(run, tmp_path):
     assert run(quick=quick)[0] == 0
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert (settings["test_crops"], settings["turn"], settings["shear"]) == (5, 12, 0.15)
+
+
+@pytest.mark.parametrize("options, lr", [
+    ({}, 2e-3), ({"model": "B/16"}, 2.5e-4), ({"hidden_size": 192}, 1e-3), ({"hidden_size": 24}, 2e-3),
+    ({"model": "Q/16"}, 2e-3), ({"weights": "runs/mine"}, 5e-4), ({"lr": 0.1}, 0.1)], ids=str)
+def test_the_learning_rate_falls_with_the_width(colours, options, lr):
+    settings = complete({**DEFAULTS, **options}, data_setup.load(colours), torch.device("cpu"))
+    assert settings["lr"] == pytest.approx(lr)
 
 
 def test_wilson_interval():
