@@ -359,7 +359,7 @@ classify a photo    python -m going_modular.predictions {shlex.quote(str(output)
 def from_outside(error: RuntimeError) -> str:
     """What an error says that has its cause outside this program; nothing for all others."""
     message = str(error).split("\n")[0]
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in message or "out of memory" in message:
+    if "out of memory" in message or "can't allocate memory" in message:
         return (f"there is not enough memory ({message}): try a smaller model or --batch-size, more --parts, or "
                 "--checkpointing")
     if "DataLoader worker" in message:
