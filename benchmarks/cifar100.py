@@ -71,13 +71,8 @@ class Augment:
         grid = F.affine_grid(torch.stack(rows, 1).view(count, 2, 3), list(images.shape), align_corners=False)
         images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
-        # v2.ColorJitter, image by image
-        brightness, contrast, saturation = (
-            between(0.6, 1.4, share, 1.0).view(-1, 1, 1, 1) for _ in ("brightness", "contrast", "saturation"))
-        grey = (images * torch.tensor([0.299, 0.587, 0.114], device=device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-        mean = grey.mean(dim=(2, 3), keepdim=True)
-        images = mean + contrast * (grey + saturation * (images - grey) - mean)
-        return (brightness * (images + 1) - 1).clamp(-1, 1)
+        factors = [between(0.6, 1.4, share, 1.0) for _ in ("brightness", "contrast", "saturation")]
+        return data_setup.recolor(images, torch.stack(factors, dim=1))
 
 
 class OnDevice:

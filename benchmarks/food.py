@@ -47,7 +47,7 @@ def fine_tune(
 ) -> dict:
     """One run; accuracy on test_part, the number of right answers, and seconds."""
     size = pretrained.settings["image_size"]
-    options = dict(batch_size=32, num_workers=0 if size <= 64 else min(os.cpu_count(), 8))
+    options = dict(batch_size=32, num_workers=0 if size <= 64 else min(os.cpu_count(), 8), device=device)
     repeats = max(1, round(1000 / len(train_part)))
     training = data_setup.make_loader(train_part, data_setup.train_transform(size), shuffle=True, seed=seed,
                                       repeats=repeats, **options)

@@ -36,19 +36,19 @@ def save_pictures(folder: Path, training: int, test: int) -> None:
             drawn.draw_food(name, np.random.default_rng([label, i]), size=512).save(path, quality=90)
 
 
-def theirs(folder: Path, size: int, batch_size: int, workers: int) -> DataLoader:
+def theirs(folder: Path, size: int, batch_size: int, workers: int, device: torch.device) -> DataLoader:
     transform = v2.Compose([
         v2.RandomResizedCrop(size, scale=(0.35, 1.0)), v2.RandomHorizontalFlip(),
         v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2), v2.ToImage(),
         v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
     return DataLoader(datasets.ImageFolder(folder / "train", transform), batch_size, shuffle=True, num_workers=workers,
-                      persistent_workers=workers > 0)
+                      persistent_workers=workers > 0, pin_memory=device.type == "cuda")
 
 
-def ours(folder: Path, size: int, batch_size: int, workers: int) -> DataLoader:
+def ours(folder: Path, size: int, batch_size: int, workers: int, device: torch.device) -> DataLoader:
     data = data_setup.load(folder, cache_size=2 * size)
     return data_setup.make_loader(data.train, data_setup.train_transform(size), batch_size, shuffle=True,
-                                  seed=torch.initial_seed(), num_workers=workers)
+                                  seed=torch.initial_seed(), num_workers=workers, device=device)
 
 
 def a_pass(loader: DataLoader) -> float:
@@ -60,7 +60,7 @@ def a_pass(loader: DataLoader) -> float:
 def accuracy(make, folder: Path, epochs: int, seed: int, device: torch.device) -> float:
     """Test accuracy of a Mini/8 at 64 px that has learned from the training images of one pipeline."""
     set_seeds(seed)
-    training = make(folder, 64, 64, os.cpu_count())
+    training = make(folder, 64, 64, os.cpu_count(), device)
     testing = data_setup.make_loader(data_setup.load(folder).test, data_setup.eval_transform(64), batch_size=64)
     model = ViT.from_variant("Mini/8", image_size=64, num_classes=3).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
@@ -87,7 +87,7 @@ def main() -> None:
     pipelines = {"ImageFolder": theirs, "ours": ours}
     with tempfile.TemporaryDirectory() as folder:
         save_pictures(Path(folder), args.images, args.test_images)
-        loaders = {f"{name}, {workers} processes": make(Path(folder), args.image_size, args.batch_size, workers)
+        loaders = {f"{name}, {workers} processes": make(Path(folder), args.image_size, args.batch_size, workers, device)
                    for name, make in pipelines.items() for workers in (0, os.cpu_count())}
         rates = {name: [] for name in loaders}
         for number in range(args.passes + 1):  # the first one warms up

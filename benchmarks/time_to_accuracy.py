@@ -54,7 +54,7 @@ def by_cifar100(epochs: int, seed: int, device: torch.device) -> tuple[dict, Ima
 def plain_loop(model: ViT, data: ImageData, limit: float, device: torch.device) -> list[dict]:
     """[{"seconds", "test_acc"}], a row for each epoch, until so many seconds are over."""
     view = data_setup.eval_transform(model.settings["image_size"])
-    training, testing = (data_setup.make_loader(part, view, batch_size=32, shuffle=shuffle, num_workers=0)
+    training, testing = (data_setup.make_loader(part, view, batch_size=32, shuffle=shuffle, device=device)
                          for part, shuffle in ((data.train, True), (data.test, False)))
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

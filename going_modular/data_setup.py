@@ -21,7 +21,7 @@ import urllib.request
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -165,9 +165,13 @@ class CachedImages(Dataset):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        image, label = self.shared(index)
+        return image.copy(), label
+
+    def shared(self, index: int) -> tuple[Image.Image, int]:
+        """An item without a copy of the image, for who does not change it."""
         path, label = self.samples[index]
-        image = self.images[index]
-        return (self._read(path) if image is None else image.copy()), label
+        return self.images[index] or self._read(path), label
 
 
 class ArrayImages(Dataset):
@@ -517,32 +521,52 @@ def _open_torchvision(name: str, root: Path):
 
 
 class View:
-    """Images -> tensors [batch, 3, image_size, image_size] in [-1, 1], in two halves: `cut` does for each image what
-    depends on it, `finish` the rest for a whole batch at once. Called with one image it returns
-    [3, image_size, image_size]."""
+    """Images -> tensors [batch, 3, image_size, image_size] in [-1, 1], in two halves: `cut` does what each image needs
+    for itself, and leaves few bytes; `finish` does the rest for a whole batch at once, on the device where it lies.
+    Called with one image it returns [3, image_size, image_size]."""
 
-    def cut(self, image: Image.Image) -> np.ndarray:
-        """Pixels [image_size, image_size, 3] in 0..255."""
+    def cut(self, image: Image.Image) -> tuple[torch.Tensor, ...]:
+        """What `finish` takes, without the batch. The image stays as it is."""
         raise NotImplementedError
 
-    def finish(self, views: Sequence[np.ndarray]) -> torch.Tensor:
-        """What `cut` gave for each image of a batch -> [batch, 3, image_size, image_size]."""
-        pixels = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
-        return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
+    def finish(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 [batch, image_size, image_size, 3] -> [batch, 3, image_size, image_size]."""
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return images.div_(127.5).sub_(1)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        return self.finish([self.cut(image)])[0]
+        return self.finish(*(part[None] for part in self.cut(image)))[0]
 
 
-def recolor(image: Image.Image, brightness: float, contrast: float, saturation: float) -> Image.Image:
-    """Colours times brightness, then spread by contrast about the mean grey of the image, then by saturation about the
-    grey of each pixel; 1 changes nothing. All three in one matrix: the grey is the same share of each channel."""
-    weights = (0.299, 0.587, 0.114)
-    mean = sum(w * value for w, value in zip(weights, image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))))
-    gain, offset = brightness * contrast, brightness * (1 - contrast) * mean
-    rows = [[gain * ((1 - saturation) * w + saturation * (i == j)) for j, w in enumerate(weights)] + [offset]
-            for i in range(3)]
-    return image.convert("RGB", (*rows[0], *rows[1], *rows[2]))
+class AnyView(View):
+    """The view that a transform of a PIL image makes, whatever it is; all of it is made image by image."""
+
+    def __init__(self, transform: Callable):
+        self.transform = transform
+
+    def cut(self, image: Image.Image) -> tuple[torch.Tensor]:
+        return self.transform(image.copy()),  # who knows what it does to the image
+
+    def finish(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+
+def _pixels(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image))
+
+
+def recolor(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """The colours of each image times a brightness, then spread by a contrast about its mean grey, then by a saturation
+    about the grey of each pixel; 1 changes nothing. images: [batch, 3, H, W] in [-1, 1]; factors: [batch, 3].
+
+    All three in one matrix, as the grey is the same share of each channel.
+    """
+    brightness, contrast, saturation = factors[..., None, None].unbind(dim=1)  # [batch, 1, 1] each
+    grey = torch.tensor([0.299, 0.587, 0.114], device=images.device)
+    matrix = brightness * contrast * ((1 - saturation) * grey + saturation * torch.eye(3, device=images.device))
+    mean = images.mean(dim=(2, 3)) @ grey  # [batch]
+    offset = brightness * (1 - contrast) * mean[:, None, None] + brightness - 1  # black is -1
+    return torch.baddbmm(offset, matrix, images.flatten(2)).clamp_(-1, 1).view_as(images)
 
 
 def warp(image: Image.Image, turn: float, shear: float, zoom: tuple[float, float], shift: Sequence[float],
@@ -562,10 +586,10 @@ class RandomView(View):
     """A random crop, mirrored half of the time, its colours shifted; on request warped before, as digits want it.
 
     The same as torchvision's RandomAffine, RandomResizedCrop, RandomHorizontalFlip, ColorJitter, ToImage, ToDtype and
-    Normalize in a row, with less work: one resize cuts and scales, one matrix changes all colours. Only the warp is
-    different, and what becomes of a crop that does not fit into the image: RandomAffine zooms both sides alike, this
-    each on its own; RandomResizedCrop draws again, this shortens the side that is too long. Random numbers come from
-    torch's default generator. first: a change of the PIL image that comes before.
+    Normalize in a row, with less work: one resize cuts and scales, one matrix changes all colours (`finish`). Only the
+    warp is different, and what becomes of a crop that does not fit into the image: RandomAffine zooms both sides alike,
+    this each on its own; RandomResizedCrop draws again, this shortens the side that is too long. Random numbers come
+    from torch's default generator. first: a change of the PIL image that comes before.
     """
 
     def __init__(self, image_size: int, min_scale: float, flip: bool, color_jitter: float, stretch: float = 4 / 3,
@@ -574,23 +598,26 @@ class RandomView(View):
         self.image_size, self.min_scale, self.flip, self.color_jitter = image_size, min_scale, flip, color_jitter
         self.stretch, self.most, self.first = stretch, (turn, shear, zoom, zoom, shift, shift), first
 
-    def cut(self, image: Image.Image) -> np.ndarray:
+    def cut(self, image: Image.Image) -> tuple[torch.Tensor, ...]:
         image = self.first(image) if self.first else image
         if any(self.most):
             turn, shear, wider, higher, *shift = (
                 most * (1 - 2 * share) for most, share in zip(self.most, torch.rand(6).tolist()))
             image = warp(image, turn, shear, (1 + wider, 1 + higher), shift)
-        scale, shape, left, top, mirror, *jitter = torch.rand(8).tolist()
+        numbers = torch.rand(8)
+        scale, shape, left, top, mirror = numbers[:5].tolist()
         area = image.width * image.height * (self.min_scale + (1 - self.min_scale) * scale)
         ratio = self.stretch ** (2 * shape - 1)  # of the sides, even on a logarithmic scale
         width, height = min((area * ratio) ** 0.5, image.width), min((area / ratio) ** 0.5, image.height)
         left, top = left * (image.width - width), top * (image.height - height)
         image = image.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR,
                              box=(left, top, left + width, top + height))
-        if self.color_jitter:
-            image = recolor(image, *(1 + self.color_jitter * (2 * share - 1) for share in jitter))
-        pixels = np.asarray(image)
-        return pixels[:, ::-1] if self.flip and mirror < 0.5 else pixels
+        pixels = _pixels(ImageOps.mirror(image) if self.flip and mirror < 0.5 else image)
+        return (pixels, 1 + self.color_jitter * (2 * numbers[5:] - 1)) if self.color_jitter else (pixels,)
+
+    def finish(self, pixels: torch.Tensor, factors: torch.Tensor | None = None) -> torch.Tensor:
+        images = super().finish(pixels)
+        return images if factors is None else recolor(images, factors)
 
 
 class CentralView(View):
@@ -600,8 +627,8 @@ class CentralView(View):
         self.size = (image_size, image_size)
         self.square = v2.Compose([v2.Resize(image_size), v2.CenterCrop(image_size)])
 
-    def cut(self, image: Image.Image) -> np.ndarray:
-        return np.asarray(image if image.size == self.size else self.square(image))
+    def cut(self, image: Image.Image) -> tuple[torch.Tensor]:
+        return _pixels(image if image.size == self.size else self.square(image)),
 
 
 def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True, color_jitter: float = 0.2,
@@ -731,38 +758,51 @@ class BatchShares(Sampler):
         return count, count * distributed.size() / images
 
 
-class Transformed(Dataset):
-    """A data set seen through a transform, a whole batch at a time. Under a key (pass, index) the transform's random
-    numbers follow from (seed, pass, index), so that they do not depend on workers or on what ran before.
+class Cuts(Dataset):
+    """Items (what view.cut makes of the image, label) of a data set. Under a key (pass, index) the random numbers
+    follow from (seed, pass, index), so that they do not depend on workers or on what ran before."""
 
-    Of a View, `cut` and `finish` are used; any other transform must give tensors of one shape."""
-
-    def __init__(self, dataset: Dataset, transform: Callable, seed: int):
-        self.dataset, self.transform, self.seed = dataset, transform, seed
+    def __init__(self, dataset: Dataset, view: View, seed: int):
+        self.dataset, self.view, self.seed = dataset, view, seed
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, int]:
-        images, labels = self.__getitems__([key])
-        return images[0], labels.item()
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[tuple[torch.Tensor, ...], int]:
+        return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[int] | Sequence[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        of_one = getattr(self.transform, "cut", self.transform)
-        of_batch = getattr(self.transform, "finish", torch.stack)
-        state, views, labels = torch.get_rng_state(), [], []
+    def __getitems__(self, keys: Sequence[int] | Sequence[tuple[int, int]]) -> list[tuple]:
+        state, items = torch.get_rng_state(), []
         for key in keys:
             if isinstance(key, tuple):
                 torch.default_generator.manual_seed(_mix(self.seed, *key))
-            image, label = self.dataset[key[1] if isinstance(key, tuple) else key]
-            views.append(of_one(image))
-            labels.append(label)
+            image, label = _unchanged(self.dataset, key[1] if isinstance(key, tuple) else key)
+            items.append((self.view.cut(image), label))
         torch.set_rng_state(state)
-        return of_batch(views), torch.tensor(labels)
+        return items
 
 
-def _as_it_is(batch: tuple) -> tuple:
-    return batch
+def _unchanged(dataset: Dataset, index: int) -> tuple[Image.Image, int]:
+    """An item of a data set or of a subset, without a copy where a cache has it."""
+    while isinstance(dataset, Subset):
+        dataset, index = dataset.dataset, dataset.indices[index]
+    return dataset.shared(index) if isinstance(dataset, CachedImages) else dataset[index]
+
+
+class ViewLoader(DataLoader):
+    """Batches of Cuts, finished on `device`: its processes and the way there carry uint8."""
+
+    def __init__(self, cuts: Cuts, device: torch.device | str, **options):
+        super().__init__(cuts, pin_memory=torch.device(device).type == "cuda", **options)
+        self.device = device
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return map(self._finished, super().__iter__())
+
+    def _finished(self, batch: tuple) -> tuple[torch.Tensor, torch.Tensor]:
+        parts, labels = batch
+        parts = (part.to(self.device, non_blocking=self.pin_memory) for part in parts)
+        return self.dataset.view.finish(*parts), labels
 
 
 def _leave_signals_to_the_trainer(_: int) -> None:
@@ -785,13 +825,17 @@ def _mix(*numbers: int) -> int:
 
 
 def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle: bool = False, seed: int = 0,
-                num_workers: int = 0, repeats: int = 1, parts: int = 1) -> DataLoader:
+                num_workers: int = 0, repeats: int = 1, parts: int = 1, device: torch.device | str = "cpu",
+                ) -> DataLoader:
     """Batches (images [batch, 3, image_size, image_size], labels [batch]) of a data set of (PIL image, label).
+
+    transform: a View, or any callable from a PIL image to a tensor, always of the same shape.
 
     shuffle: for training; order and augmentation of epoch n then follow from (seed, n) alone, with any number of
     workers: loader.batch_sampler.set_epoch(n). No image is dropped, so the last batch may be smaller.
     repeats: how often an epoch shows each image, for a set so small that one pass is soon over.
     parts: for training; a batch comes in so many parts (BatchShares).
+    device: where a view finishes its batches (colours, to floats) and leaves the images.
     Among several processes each gets its share: of every batch for training, of the images else.
     """
     if shuffle:
@@ -799,9 +843,9 @@ def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle:
     else:
         mine = range(distributed.rank(), len(dataset), distributed.size())
         batches = {"batch_size": batch_size, "sampler": mine}
-    return DataLoader(Transformed(dataset, transform, seed), collate_fn=_as_it_is, num_workers=num_workers,
-                      worker_init_fn=_leave_signals_to_the_trainer, persistent_workers=num_workers > 0,
-                      pin_memory=torch.cuda.is_available(), **batches)
+    view = transform if isinstance(transform, View) else AnyView(transform)
+    return ViewLoader(Cuts(dataset, view, seed), device, num_workers=num_workers,
+                      worker_init_fn=_leave_signals_to_the_trainer, persistent_workers=num_workers > 0, **batches)
 
 
 def create_dataloaders(train_dir: str | Path, test_dir: str | Path, transform: Callable, batch_size: int,

@@ -76,10 +76,9 @@ def build(
     plain = data_setup.eval_transform(size)
     view = plain if part == "augmentation" else data_setup.train_transform(size, min_scale, flip=data.flip)
     kept, held_out = data_setup.split(data.train, 0.1, seed=recipe.seed)
-    loaders = [
-        data_setup.make_loader(kept, view, batch_size, shuffle=True, seed=recipe.seed, num_workers=num_workers),
-        *(data_setup.make_loader(images, plain, batch_size, num_workers=num_workers)
-          for images in (held_out, data.test))]
+    options = {"batch_size": batch_size, "num_workers": num_workers, "device": device}
+    loaders = [data_setup.make_loader(kept, view, shuffle=True, seed=recipe.seed, **options),
+               *(data_setup.make_loader(images, plain, **options) for images in (held_out, data.test))]
     description = {"class_names": data.class_names, "architecture": model.settings, "settings": {"without": part}}
     trainer = Trainer(model, *loaders, recipe, device, output, description)
 

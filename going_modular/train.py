@@ -456,7 +456,7 @@ def recipe_of(settings: dict) -> Recipe:
 
 def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe: Recipe, device: torch.device,
                   output: Path) -> Trainer:
-    size, batch, workers = settings["image_size"], settings["batch_size"], settings["num_workers"]
+    size, batch = settings["image_size"], settings["batch_size"]
     kept, held_out = data_setup.split(data.train, settings["hold_out"], seed=recipe.seed)
     for name, images in (("training", kept), ("held-out", held_out), ("test", data.test)):
         if len(images) < distributed.size():
@@ -467,10 +467,11 @@ def build_trainer(model: ViT, data: data_setup.ImageData, settings: dict, recipe
                "shift")
     augmented = data_setup.train_transform(size, flip=data.flip, **{name: settings[name] for name in changes})
     plain = data_setup.eval_transform(size)
-    train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed, num_workers=workers,
-                                          repeats=settings["repeats"], parts=settings["parts"])
+    options = {"num_workers": settings["num_workers"], "device": device}
+    train_loader = data_setup.make_loader(kept, augmented, batch, shuffle=True, seed=recipe.seed,
+                                          repeats=settings["repeats"], parts=settings["parts"], **options)
     at_once = max(1, batch // distributed.size() // settings["parts"])  # no more than in training
-    val_loader, test_loader = (data_setup.make_loader(images, plain, at_once, num_workers=workers)
+    val_loader, test_loader = (data_setup.make_loader(images, plain, at_once, **options)
                                for images in (held_out, data.test))
     description = {
         "class_names": data.class_names, "architecture": model.settings,

@@ -323,7 +323,13 @@ def test_cache(food, monkeypatch):
     data = data_setup.load(food)
     assert len(reads) == 5 + 1 + 5 + 1  # the one that no longer fits is read, too
     reads.clear()
-    data.train[0][0].paste("white", (0, 0, 12, 9))  # what a caller draws on an image stays out of the cache
+
+    def whiten(image):
+        image.paste("white", (0, 0, 12, 9))
+        return torch.zeros(1)
+
+    whiten(data.train[0][0])  # what a caller draws on an image stays out of the cache
+    next(iter(data_setup.make_loader(data.train, whiten, 4)))  # and what a transform does
     assert data.train[0][0].getpixel((0, 0)) == (0, 0, 100)
     assert reads == []
     assert data.train[10][0].size == (12, 9) and len(reads) == 1
@@ -668,13 +674,17 @@ def test_eval_transform(photo):
 
 @pytest.mark.parametrize("factors", [(0.7, 1, 1), (1, 0.6, 1), (1, 1, 0.4), (0.8, 0.7, 0.9)])
 def test_recolor_equals_torchvision(photo, factors):
-    expected = v2.functional.to_dtype(v2.functional.to_image(photo), torch.float32, scale=True)
+    image = v2.functional.to_dtype(v2.functional.to_image(photo), torch.float32, scale=True)
+    expected = image
     for adjust, factor in zip((v2.functional.adjust_brightness, v2.functional.adjust_contrast,
                                v2.functional.adjust_saturation), factors, strict=True):
         expected = adjust(expected, factor)
-    ours = v2.functional.to_image(data_setup.recolor(photo, *factors)) / 127.5 - 1
-    assert list(data_setup.recolor(photo, 1, 1, 1).tobytes()) == list(photo.tobytes())
-    torch.testing.assert_close(ours, expected * 2 - 1, atol=1.1 / 127.5, rtol=0)  # a grey level
+    images = torch.stack([image, image.flip(2) ** 2]) * 2 - 1
+    ours = data_setup.recolor(images, torch.tensor([factors, (1.0, 1.0, 1.0)]))
+    expected = torch.stack([expected * 2 - 1, images[1]])
+    torch.testing.assert_close(ours, expected, atol=2e-4, rtol=0)  # torchvision counts red as 0.2989 of the grey
+    brighter = data_setup.recolor(images, torch.full((2, 3), 1.9))
+    assert brighter.min() >= -1 and brighter.max() == 1
 
 
 def test_train_transform(photo):
@@ -801,7 +811,9 @@ def test_loader_follows_from_seed_and_epoch(food):
     for again in (epochs(loader()), epochs(loader(num_workers=1))):
         assert torch.equal(again[0][0], first[0]) and torch.equal(again[1][0], second[0])
     state = torch.get_rng_state()
-    assert loader().dataset[0, 3][0].shape == (3, 8, 8) and loader().dataset[3][1] == train.targets[3]
+    (pixels, factors), label = loader().dataset[0, 3]
+    assert pixels.shape == (8, 8, 3) and pixels.dtype == torch.uint8 and factors.shape == (3,)
+    assert label == train.targets[3]
     assert torch.equal(torch.get_rng_state(), state)
     resumed = loader()
     resumed.batch_sampler.set_epoch(1)
