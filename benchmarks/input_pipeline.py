@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=200, help="of each kind")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--passes", type=int, default=5)
+    parser.add_argument("--passes", type=int, default=11)
     parser.add_argument("--epochs", type=int, default=15, help="of learning, to compare the accuracy")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default="auto")

@@ -28,6 +28,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import requests
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset
 from torchvision import datasets
@@ -103,6 +104,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def to_pixels(image: Image.Image) -> torch.Tensor:
+    """An RGB image as uint8 [3, H, W]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def to_image(pixels: torch.Tensor) -> Image.Image:
+    """uint8 [3, H, W] as an RGB image, which has a copy of them."""
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
 class ImageFiles(Dataset):
     """Images in files. Item i is (image, label): an RGB PIL image, or what `transform` makes of it, and a class index.
 
@@ -146,17 +157,17 @@ class CachedImages(Dataset):
                         raise
                     self.skipped.append(path)
                     continue
-                room -= 4 * image.width * image.height  # PIL keeps a pixel of RGB in four bytes
+                room -= image.nbytes
             self.samples.append((path, label))
             self.images.append(image if room > 0 else None)
         self.targets = [label for _, label in self.samples]
 
-    def _read(self, path: Path) -> Image.Image:
+    def _read(self, path: Path) -> torch.Tensor:
         image = read_image(path)
         if self.cache_size and min(image.size) > self.cache_size:
             shrink = self.cache_size / min(image.size)
             image = image.resize([round(side * shrink) for side in image.size], Image.Resampling.BICUBIC)
-        return image
+        return to_pixels(image)
 
     def __getstate__(self) -> dict:  # without the pixels: where processes of a loader get copies, these read the files
         return {**self.__dict__, "images": [None] * len(self.images)}
@@ -165,13 +176,13 @@ class CachedImages(Dataset):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        image, label = self.shared(index)
-        return image.copy(), label
+        pixels, label = self.pixels(index)
+        return to_image(pixels), label
 
-    def shared(self, index: int) -> tuple[Image.Image, int]:
-        """An item without a copy of the image, for who does not change it."""
+    def pixels(self, index: int) -> tuple[torch.Tensor, int]:
+        """Item as (uint8 [3, H, W], label). The pixels are those of the cache: not to be changed."""
         path, label = self.samples[index]
-        return self.images[index] or self._read(path), label
+        return self._read(path) if self.images[index] is None else self.images[index], label
 
 
 class ArrayImages(Dataset):
@@ -185,6 +196,11 @@ class ArrayImages(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return Image.fromarray(self.array[index]).convert("RGB"), self.targets[index]
+
+    def pixels(self, index: int) -> tuple[torch.Tensor, int]:
+        """Item as (uint8 [3, H, W], label). The pixels are those of the array: not to be changed."""
+        pixels = torch.from_numpy(self.array[index])
+        return pixels.expand(3, -1, -1) if pixels.ndim == 2 else pixels.permute(2, 0, 1), self.targets[index]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -520,22 +536,29 @@ def _open_torchvision(name: str, root: Path):
 # Transforms: PIL image -> float tensor [3, image_size, image_size] in [-1, 1] (mean = std = 0.5, as the paper's code)
 
 
+def _resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """uint8 [3, H, W] scaled to another height and width, bilinear and antialiased; itself where nothing changes."""
+    if pixels.shape[1:] == size:
+        return pixels
+    return F.interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]
+
+
 class View:
     """Images -> tensors [batch, 3, image_size, image_size] in [-1, 1], in two halves: `cut` does what each image needs
-    for itself, and leaves few bytes; `finish` does the rest for a whole batch at once, on the device where it lies.
-    Called with one image it returns [3, image_size, image_size]."""
+    for itself, in bytes; `finish` does the rest for a whole batch at once, on the device where it lies.
+    Called with one PIL image it returns [3, image_size, image_size]."""
 
-    def cut(self, image: Image.Image) -> tuple[torch.Tensor, ...]:
-        """What `finish` takes, without the batch. The image stays as it is."""
+    def cut(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """uint8 [3, H, W], which stays as it is -> what `finish` takes, without the batch: uint8
+        [3, image_size, image_size], and what else it needs."""
         raise NotImplementedError
 
     def finish(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 [batch, image_size, image_size, 3] -> [batch, 3, image_size, image_size]."""
-        images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        return images.div_(127.5).sub_(1)
+        """uint8 [batch, 3, image_size, image_size] -> the same in [-1, 1]."""
+        return pixels.float().div_(127.5).sub_(1)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        return self.finish(*(part[None] for part in self.cut(image)))[0]
+        return self.finish(*(part[None] for part in self.cut(to_pixels(image))))[0]
 
 
 class AnyView(View):
@@ -544,15 +567,11 @@ class AnyView(View):
     def __init__(self, transform: Callable):
         self.transform = transform
 
-    def cut(self, image: Image.Image) -> tuple[torch.Tensor]:
-        return self.transform(image.copy()),  # who knows what it does to the image
+    def cut(self, pixels: torch.Tensor) -> tuple[torch.Tensor]:
+        return self.transform(to_image(pixels)),
 
     def finish(self, images: torch.Tensor) -> torch.Tensor:
         return images
-
-
-def _pixels(image: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(image))
 
 
 def recolor(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
@@ -598,22 +617,24 @@ class RandomView(View):
         self.image_size, self.min_scale, self.flip, self.color_jitter = image_size, min_scale, flip, color_jitter
         self.stretch, self.most, self.first = stretch, (turn, shear, zoom, zoom, shift, shift), first
 
-    def cut(self, image: Image.Image) -> tuple[torch.Tensor, ...]:
-        image = self.first(image) if self.first else image
+    def cut(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if self.first:
+            pixels = to_pixels(self.first(to_image(pixels)))
         if any(self.most):
             turn, shear, wider, higher, *shift = (
                 most * (1 - 2 * share) for most, share in zip(self.most, torch.rand(6).tolist()))
-            image = warp(image, turn, shear, (1 + wider, 1 + higher), shift)
+            pixels = to_pixels(warp(to_image(pixels), turn, shear, (1 + wider, 1 + higher), shift))
         numbers = torch.rand(8)
         scale, shape, left, top, mirror = numbers[:5].tolist()
-        area = image.width * image.height * (self.min_scale + (1 - self.min_scale) * scale)
+        _, most_height, most_width = pixels.shape
+        area = most_width * most_height * (self.min_scale + (1 - self.min_scale) * scale)
         ratio = self.stretch ** (2 * shape - 1)  # of the sides, even on a logarithmic scale
-        width, height = min((area * ratio) ** 0.5, image.width), min((area / ratio) ** 0.5, image.height)
-        left, top = left * (image.width - width), top * (image.height - height)
-        image = image.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR,
-                             box=(left, top, left + width, top + height))
-        pixels = _pixels(ImageOps.mirror(image) if self.flip and mirror < 0.5 else image)
-        return (pixels, 1 + self.color_jitter * (2 * numbers[5:] - 1)) if self.color_jitter else (pixels,)
+        width = min(max(1, round((area * ratio) ** 0.5)), most_width)
+        height = min(max(1, round((area / ratio) ** 0.5)), most_height)
+        left, top = round(left * (most_width - width)), round(top * (most_height - height))
+        view = _resize(pixels[:, top : top + height, left : left + width], (self.image_size, self.image_size))
+        view = view.flip(2) if self.flip and mirror < 0.5 else view
+        return (view, 1 + self.color_jitter * (2 * numbers[5:] - 1)) if self.color_jitter else (view,)
 
     def finish(self, pixels: torch.Tensor, factors: torch.Tensor | None = None) -> torch.Tensor:
         images = super().finish(pixels)
@@ -624,11 +645,13 @@ class CentralView(View):
     """The short side scaled to image_size, then the square in the middle: nothing is random, nothing stretched."""
 
     def __init__(self, image_size: int):
-        self.size = (image_size, image_size)
-        self.square = v2.Compose([v2.Resize(image_size), v2.CenterCrop(image_size)])
+        self.image_size = image_size
 
-    def cut(self, image: Image.Image) -> tuple[torch.Tensor]:
-        return _pixels(image if image.size == self.size else self.square(image)),
+    def cut(self, pixels: torch.Tensor) -> tuple[torch.Tensor]:
+        _, height, width = pixels.shape
+        side = min(height, width)
+        pixels = _resize(pixels, (height * self.image_size // side, width * self.image_size // side))
+        return v2.functional.center_crop(pixels, [self.image_size, self.image_size]),
 
 
 def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True, color_jitter: float = 0.2,
@@ -636,7 +659,7 @@ def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True,
                     zoom: float = 0.0, shift: float = 0.0) -> RandomView:
     """Augmentation for a small set of photos, so that no image is seen twice in the same way.
 
-    min_scale: the crop covers this share of the image or more, unless its shape does not fit into the image; smaller
+    min_scale: a crop, in whole pixels, covers this share of the image or more, unless its shape does not fit; smaller
         crops may miss the dish.
     flip: mirror half of the images; not for digits (ImageData.flip).
     color_jitter: brightness, contrast and saturation vary by up to this share; hue does not, as it tells dishes apart.
@@ -776,17 +799,20 @@ class Cuts(Dataset):
         for key in keys:
             if isinstance(key, tuple):
                 torch.default_generator.manual_seed(_mix(self.seed, *key))
-            image, label = _unchanged(self.dataset, key[1] if isinstance(key, tuple) else key)
-            items.append((self.view.cut(image), label))
+            pixels, label = _pixels(self.dataset, key[1] if isinstance(key, tuple) else key)
+            items.append((self.view.cut(pixels), label))
         torch.set_rng_state(state)
         return items
 
 
-def _unchanged(dataset: Dataset, index: int) -> tuple[Image.Image, int]:
-    """An item of a data set or of a subset, without a copy where a cache has it."""
+def _pixels(dataset: Dataset, index: int) -> tuple[torch.Tensor, int]:
+    """An item of a data set or of a subset as (uint8 [3, H, W], label), without a copy where it lies in memory."""
     while isinstance(dataset, Subset):
         dataset, index = dataset.dataset, dataset.indices[index]
-    return dataset.shared(index) if isinstance(dataset, CachedImages) else dataset[index]
+    if isinstance(dataset, CachedImages | ArrayImages):
+        return dataset.pixels(index)
+    image, label = dataset[index]
+    return to_pixels(image), label
 
 
 class ViewLoader(DataLoader):
