@@ -781,9 +781,11 @@ class BatchShares(Sampler):
         return count, count * distributed.size() / images
 
 
-class Cuts(Dataset):
-    """Items (what view.cut makes of the image, label) of a data set. Under a key (pass, index) the random numbers
-    follow from (seed, pass, index), so that they do not depend on workers or on what ran before."""
+class Views(Dataset):
+    """A data set seen through a view: item i is (image [3, image_size, image_size], label). Under a key (pass, index)
+    the random numbers follow from (seed, pass, index), so that they do not depend on workers or on what ran before.
+
+    __getitems__, which a DataLoader asks for a batch, gives what view.cut makes of each image, not finished yet."""
 
     def __init__(self, dataset: Dataset, view: View, seed: int):
         self.dataset, self.view, self.seed = dataset, view, seed
@@ -791,8 +793,9 @@ class Cuts(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[tuple[torch.Tensor, ...], int]:
-        return self.__getitems__([key])[0]
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, int]:
+        (parts, label), = self.__getitems__([key])
+        return self.view.finish(*(part[None] for part in parts))[0], label
 
     def __getitems__(self, keys: Sequence[int] | Sequence[tuple[int, int]]) -> list[tuple]:
         state, items = torch.get_rng_state(), []
@@ -816,10 +819,10 @@ def _pixels(dataset: Dataset, index: int) -> tuple[torch.Tensor, int]:
 
 
 class ViewLoader(DataLoader):
-    """Batches of Cuts, finished on `device`: its processes and the way there carry uint8."""
+    """Batches of Views, finished on `device`: its processes and the way there carry bytes."""
 
-    def __init__(self, cuts: Cuts, device: torch.device | str, **options):
-        super().__init__(cuts, pin_memory=torch.device(device).type == "cuda", **options)
+    def __init__(self, views: Views, device: torch.device | str, **options):
+        super().__init__(views, pin_memory=torch.device(device).type == "cuda", **options)
         self.device = device
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -870,7 +873,7 @@ def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle:
         mine = range(distributed.rank(), len(dataset), distributed.size())
         batches = {"batch_size": batch_size, "sampler": mine}
     view = transform if isinstance(transform, View) else AnyView(transform)
-    return ViewLoader(Cuts(dataset, view, seed), device, num_workers=num_workers,
+    return ViewLoader(Views(dataset, view, seed), device, num_workers=num_workers,
                       worker_init_fn=_leave_signals_to_the_trainer, persistent_workers=num_workers > 0, **batches)
 
 

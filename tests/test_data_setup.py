@@ -825,7 +825,8 @@ def test_loader_follows_from_seed_and_epoch(food):
     for again in (epochs(loader()), epochs(loader(num_workers=1))):
         assert torch.equal(again[0][0], first[0]) and torch.equal(again[1][0], second[0])
     state = torch.get_rng_state()
-    (pixels, factors), label = loader().dataset[0, 3]
+    assert loader().dataset[0, 3][0].shape == (3, 8, 8) and loader().dataset[3][1] == train.targets[3]
+    (pixels, factors), label = loader().dataset.__getitems__([(0, 3)])[0]
     assert pixels.shape == (3, 8, 8) and pixels.dtype == torch.uint8 and factors.shape == (3,)
     assert label == train.targets[3]
     assert torch.equal(torch.get_rng_state(), state)
