@@ -105,8 +105,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_pixels(image: Image.Image) -> torch.Tensor:
-    """An RGB image as uint8 [3, H, W]."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    """An image as RGB in uint8 [3, H, W]."""
+    return torch.from_numpy(np.array(image if image.mode == "RGB" else _to_rgb(image))).permute(2, 0, 1)
 
 
 def to_image(pixels: torch.Tensor) -> Image.Image:

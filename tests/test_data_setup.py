@@ -345,6 +345,14 @@ def test_a_copy_for_another_process_reads_the_files_again(food):
     assert [copy[i][0].tobytes() for i in range(12)] == [train[i][0].tobytes() for i in range(12)]
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 5), (2, 4, 5, 3)])
+def test_pixels_of_an_array(shape):
+    images = data_setup.ArrayImages(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), [3, 7], [])
+    pixels, label = images.pixels(1)
+    assert pixels.shape == (3, 4, 5) and label == 7
+    assert np.array_equal(data_setup.to_image(pixels), images[1][0])
+
+
 def test_cache_size(food):
     small = data_setup.load(food, cache_size=6)
     assert small.train[0][0].size == (8, 6)
@@ -670,6 +678,10 @@ def test_eval_transform(photo):
     assert image.shape == (3, 64, 64) and image.dtype == torch.float32
     torch.testing.assert_close(image, expected)
     assert data_setup.eval_transform(32)(photo).shape == (3, 32, 32)
+    grey = data_setup.eval_transform(64)(photo.convert("L"))
+    assert grey.shape == (3, 64, 64) and torch.equal(grey[0], grey[2])
+    clear = Image.new("RGBA", (9, 12), (0, 0, 0, 0))
+    assert (data_setup.eval_transform(4)(clear) == 1).all()  # on white
 
 
 @pytest.mark.parametrize("factors", [(0.7, 1, 1), (1, 0.6, 1), (1, 1, 0.4), (0.8, 0.7, 0.9)])
