@@ -1,17 +1,20 @@
 """Training images a second from JPEG files of 512 px: ours against torchvision's ImageFolder and transforms.
 
-python -m benchmarks.input_pipeline  ->  benchmarks/results/input_pipeline.json
+python -m benchmarks.input_pipeline [--parts rates epochs accuracy]  ->  benchmarks/results/input_pipeline.json
 
 The pictures are drawn and saved first. Both pipelines make the same views (random crop, mirror, brightness, contrast,
 saturation, scaled to -1..1); each is measured with no process of its own and with one for each core, all four in
-turn, pass by pass. Then an epoch of Mini/16 is timed with each, and with no pipeline at all (the same batch
-again and again). At last Mini/8 learns from each at 64 px, on several seeds, to compare what their images are worth.
+turn, pass by pass (rates). Then an epoch of Mini/16 is timed with each, and with no pipeline at all (the same batch
+again and again), in turn too (epochs). At last Mini/8 learns from each at 64 px, on several seeds, to compare what
+their images are worth (accuracy). The log keeps the parts that a command leaves out.
 """
 import argparse
+import json
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from benchmarks.common import write_log
+from benchmarks.common import RESULTS, command, write_log
 from going_modular import data_setup, drawn, engine
 from going_modular.utils import pick_device, set_seeds
 from going_modular.vit import ViT
@@ -57,6 +60,26 @@ def a_pass(loader: DataLoader) -> float:
     return images / (time.perf_counter() - start)
 
 
+def an_epoch(batches: Iterable, size: int, device: torch.device) -> float:
+    """Seconds of an epoch of a new Mini/16."""
+    model = ViT.from_variant("Mini/16", image_size=size, num_classes=3).to(device)
+    optimizer = torch.optim.AdamW(model.parameters())
+    start = time.perf_counter()
+    engine.train_step(model, batches, nn.CrossEntropyLoss(), optimizer, device)
+    return time.perf_counter() - start
+
+
+def in_turn(measure: Callable, loaders: dict, rounds: int) -> dict[str, list[float]]:
+    """{name: what measure(loader) gives in each round}; a first round warms up."""
+    values = {name: [] for name in loaders}
+    for number in range(rounds + 1):
+        for name, loader in loaders.items():
+            value = measure(loader)
+            if number:
+                values[name].append(round(value, 2))
+    return values
+
+
 def accuracy(make, folder: Path, epochs: int, seed: int, device: torch.device) -> float:
     """Test accuracy of a Mini/8 at 64 px that has learned from the training images of one pipeline."""
     set_seeds(seed)
@@ -77,50 +100,45 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=200, help="of each kind")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--passes", type=int, default=11)
+    parser.add_argument("--parts", nargs="+", default=["rates", "epochs", "accuracy"],
+                        choices=["rates", "epochs", "accuracy"])
+    parser.add_argument("--passes", type=int, default=11, help="of rates; of epochs a quarter of them")
     parser.add_argument("--epochs", type=int, default=15, help="of learning, to compare the accuracy")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
-    device, epochs, accuracies = pick_device(args.device), {}, {}
+    device, log = pick_device(args.device), RESULTS / "input_pipeline.json"
+    parts = json.loads(log.read_text())["parts"] if log.exists() else {}  # those that are not measured now
     pipelines = {"ImageFolder": theirs, "ours": ours}
     with tempfile.TemporaryDirectory() as folder:
         save_pictures(Path(folder), args.images, args.test_images)
         loaders = {f"{name}, {workers} processes": make(Path(folder), args.image_size, args.batch_size, workers, device)
                    for name, make in pipelines.items() for workers in (0, os.cpu_count())}
-        rates = {name: [] for name in loaders}
-        for number in range(args.passes + 1):  # the first one warms up
-            for name, loader in loaders.items():
-                rate = a_pass(loader)
-                if number:
-                    rates[name].append(round(rate, 1))
-        print("images a second:", rates, flush=True)
-        for name, loader in loaders.items():
-            model = ViT.from_variant("Mini/16", image_size=args.image_size, num_classes=3).to(device)
-            optimizer = torch.optim.AdamW(model.parameters())
-            start = time.perf_counter()
-            engine.train_step(model, loader, nn.CrossEntropyLoss(), optimizer, device)
-            epochs[name] = round(time.perf_counter() - start, 2)
-        batches = [next(iter(loader))] * len(loader)
-        start = time.perf_counter()
-        engine.train_step(model, batches, nn.CrossEntropyLoss(), optimizer, device)
-        epochs["no pipeline"] = round(time.perf_counter() - start, 2)
-        for name, make in pipelines.items():
-            accuracies[name] = [round(accuracy(make, Path(folder), args.epochs, seed, device), 4)
-                                for seed in args.seeds]
-            print(name, "test accuracy:", accuracies[name], flush=True)
-
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    best = {name: max(value for key, value in medians.items() if key.startswith(name))
-            for name in pipelines}
-    ratio = best["ours"] / best["ImageFolder"]
-    print(f"ours / ImageFolder, each at its best: {ratio:.2f}; seconds of an epoch: {epochs}")
-    write_log("input_pipeline", {
-        "images": 3 * args.images, "test_images": 3 * args.test_images, "image_size": args.image_size,
-        "batch_size": args.batch_size, "epochs": args.epochs, "seeds": args.seeds, "accuracy": accuracies,
-        "images_a_second": rates, "medians": medians, "ratio": round(ratio, 3),
-        "seconds_of_an_epoch": epochs, "device": device.type})
+        settings = {"command": command(), "images": 3 * args.images, "image_size": args.image_size,
+                    "batch_size": args.batch_size, "device": device.type}
+        if "rates" in args.parts:
+            rates = in_turn(a_pass, loaders, args.passes)
+            medians = {name: statistics.median(values) for name, values in rates.items()}
+            best = {name: max(value for key, value in medians.items() if key.startswith(name)) for name in pipelines}
+            parts["rates"] = {**settings, "images_a_second": rates, "medians": medians,
+                              "ratio": round(best["ours"] / best["ImageFolder"], 3)}
+            print(parts["rates"], flush=True)
+        if "epochs" in args.parts:
+            batches = [next(iter(loaders["ours, 0 processes"]))] * len(loaders["ours, 0 processes"])
+            seconds = in_turn(lambda loader: an_epoch(loader, args.image_size, device),
+                              {**loaders, "no pipeline": batches}, max(1, args.passes // 4))
+            parts["epochs"] = {**settings, "seconds": seconds,
+                               "medians": {name: statistics.median(values) for name, values in seconds.items()}}
+            print(parts["epochs"], flush=True)
+        if "accuracy" in args.parts:
+            parts["accuracy"] = {
+                **settings, "image_size": 64, "batch_size": 64, "test_images": 3 * args.test_images,
+                "epochs": args.epochs, "seeds": args.seeds,
+                "test_accuracy": {name: [round(accuracy(make, Path(folder), args.epochs, seed, device), 4)
+                                         for seed in args.seeds] for name, make in pipelines.items()}}
+            print(parts["accuracy"], flush=True)
+    write_log("input_pipeline", {"parts": parts})
 
 
 if __name__ == "__main__":

@@ -144,22 +144,23 @@ def time_to_accuracy_text() -> str:
 
 def pipeline_text() -> str:
     values = log("input_pipeline")
-    medians, seconds = values["medians"], values["seconds_of_an_epoch"]
+    rates, epochs, learned = (values["parts"][part] for part in ("rates", "epochs", "accuracy"))
+    seconds = epochs["medians"]
     accuracies = " and ".join(
         f"{statistics.mean(row):.3f} ± {statistics.stdev(row):.3f} from {name.replace('ours', '`going_modular`')}"
-        for name, row in values["accuracy"].items())
+        for name, row in learned["test_accuracy"].items())
     lines = ["| pipeline | images a second | seconds of an epoch of Mini/16 |", "|---|---|---|"]
     lines += [f"| {name.replace('ours', '`going_modular`')} | {rate:.0f} | {seconds[name]:.1f} |"
-              for name, rate in medians.items()]
+              for name, rate in rates["medians"].items()]
     lines.append(f"| none, one batch again and again | | {seconds['no pipeline']:.1f} |")
     return "\n".join(lines) + (
-        f"\n\n{values['images']} JPEG files of 512 px to batches of {values['image_size']} px: each at its best, ours "
-        f"prepares **{values['ratio']:.1f} times** as many images a second, since files are decoded once (up to 1 GiB "
+        f"\n\n{rates['images']} JPEG files of 512 px to batches of {rates['image_size']} px: each at its best, ours "
+        f"prepares **{rates['ratio']:.1f} times** as many images a second, since files are decoded once (up to 1 GiB "
         "of pixels is kept, shrunk to twice the image size), views stay bytes until they lie in a batch, and one "
         "matrix changes all colours of an image. After "
-        f"{values['epochs']} epochs at 64 px a Mini/8 has a test accuracy of {accuracies}, "
-        f"{len(values['seeds'])} seeds, {values['test_images']} test images. "
-        f"{measured_on(values, 'input_pipeline')}")
+        f"{learned['epochs']} epochs at 64 px a Mini/8 has a test accuracy of {accuracies}, "
+        f"{len(learned['seeds'])} seeds, {learned['test_images']} test images. "
+        f"{measured_on(values, 'input_pipeline', {part['command'] for part in values['parts'].values()})}")
 
 
 def growth_text() -> str:
