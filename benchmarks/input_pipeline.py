@@ -129,7 +129,7 @@ def main() -> None:
             seconds = in_turn(lambda loader: an_epoch(loader, args.image_size, device),
                               {**loaders, "no pipeline": batches}, max(1, args.passes // 4))
             parts["epochs"] = {**settings, "seconds": seconds,
-                               "medians": {name: statistics.median(values) for name, values in seconds.items()}}
+                               "medians": {name: round(statistics.median(values), 2) for name, values in seconds.items()}}
             print(parts["epochs"], flush=True)
         if "accuracy" in args.parts:
             parts["accuracy"] = {
