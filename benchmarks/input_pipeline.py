@@ -128,8 +128,8 @@ def main() -> None:
             batches = [next(iter(loaders["ours, 0 processes"]))] * len(loaders["ours, 0 processes"])
             seconds = in_turn(lambda loader: an_epoch(loader, args.image_size, device),
                               {**loaders, "no pipeline": batches}, max(1, args.passes // 4))
-            parts["epochs"] = {**settings, "seconds": seconds,
-                               "medians": {name: round(statistics.median(values), 2) for name, values in seconds.items()}}
+            medians = {name: round(statistics.median(values), 2) for name, values in seconds.items()}
+            parts["epochs"] = {**settings, "seconds": seconds, "medians": medians}
             print(parts["epochs"], flush=True)
         if "accuracy" in args.parts:
             parts["accuracy"] = {
