@@ -810,9 +810,9 @@ class Views(Dataset):
 
 def _pixels(dataset: Dataset, index: int) -> tuple[torch.Tensor, int]:
     """An item of a data set or of a subset as (uint8 [3, H, W], label), without a copy where it lies in memory."""
-    while isinstance(dataset, Subset):
+    while type(dataset) is Subset:  # a class of one's own may give other items
         dataset, index = dataset.dataset, dataset.indices[index]
-    if isinstance(dataset, CachedImages | ArrayImages):
+    if type(dataset) in (CachedImages, ArrayImages):
         return dataset.pixels(index)
     image, label = dataset[index]
     return to_pixels(image), label

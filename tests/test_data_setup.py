@@ -863,6 +863,26 @@ def test_batches_hold_what_the_transform_makes_of_each_image(food):
     assert grey.shape == (4, 2) and (grey == 7).all()
 
 
+def test_loader_finishes_its_batches_on_the_device(food):
+    train = data_setup.load(food).train
+    for view in (data_setup.eval_transform(8), data_setup.train_transform(8)):
+        images, _ = next(iter(data_setup.make_loader(train, view, 4, device="meta")))
+        assert images.device.type == "meta" and images.shape == (4, 3, 8, 8) and images.dtype == torch.float32
+
+
+def test_loader_takes_the_items_of_a_subset_of_ones_own(food):
+    class Whitened(torch.utils.data.Subset):
+        def __getitem__(self, index):
+            return Image.new("RGB", (8, 8), "white"), super().__getitem__(index)[1]
+
+        def __getitems__(self, indices):  # torch asks for both
+            return [self[index] for index in indices]
+
+    images, _ = next(iter(data_setup.make_loader(Whitened(data_setup.load(food).train, [0, 3]),
+                                                 data_setup.eval_transform(8), 2)))
+    assert (images == 1).all()
+
+
 def test_loader_for_evaluation(food):
     test = data_setup.load(food).test
     loader = data_setup.make_loader(test, data_setup.eval_transform(8), 4)
