@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 import torchvision
 
+from going_modular.experiments import MEASURED
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -30,9 +32,18 @@ def command() -> str:
     return shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
 
 
+def log_of(values: dict) -> dict:
+    """The values, with command, machine and date."""
+    return {"command": command(), "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC", "machine": machine(),
+            **values}
+
+
 def write_log(name: str, values: dict) -> None:
-    """Write benchmarks/results/NAME.json: the values, with command, machine and date."""
-    log = {"command": command(), "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC", "machine": machine(),
-           **values}
+    """Write benchmarks/results/NAME.json: the log of these values."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(log, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(log_of(values), indent=1) + "\n")
+
+
+def write_measured(name: str, values: dict) -> None:
+    """Write a log that the package brings along, as a notebook shows it: one log, or logs by the name of the data."""
+    (MEASURED / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")

@@ -24,7 +24,8 @@ import torch.nn.functional as F
 
 from benchmarks.common import write_log
 from benchmarks.main_job import summary, tell
-from going_modular import data_setup, engine, finetune, train, utils, weights
+from going_modular import data_setup, engine, train, utils, weights
+from going_modular.paper import finetune
 from going_modular.predictions import with_views
 from going_modular.vit import ViT
 

@@ -24,7 +24,7 @@ import torch
 from benchmarks import baselines
 from benchmarks.common import write_log
 from going_modular import data_setup, train
-from going_modular.baselines import cnn, matching_width
+from going_modular.experiments.cnn import cnn, matching_width
 
 
 def train_vit(data: str, seed: int, device: str, options: Sequence[str] = (), processes: int = 1) -> dict:

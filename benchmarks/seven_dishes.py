@@ -1,6 +1,7 @@
 """Pre-train the small model of notebook 13 on seven drawn dishes, none of which is pizza, steak or sushi.
 
-python -m benchmarks.seven_dishes  ->  going_modular/seven_dishes.pt, benchmarks/results/seven_dishes.json
+python -m benchmarks.seven_dishes
+    ->  going_modular/experiments/measured/seven_dishes.pt, benchmarks/results/seven_dishes.json
 
 The weights are stored in half precision: a model that loads them computes in float32 as always.
 """
@@ -12,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.common import RESULTS, write_log
+from benchmarks.common import write_log
 from going_modular import drawn, train, utils
-from going_modular.pretraining import DISHES
+from going_modular.experiments import MEASURED
+from going_modular.experiments.data_scale import DISHES
 
 MODEL = ("--model Mini --hidden-size 64 --heads 4 --mlp-size 256 --patch-size 8 --image-size 48").split()
-CHECKPOINT = RESULTS.parent.parent / "going_modular" / "seven_dishes.pt"
+CHECKPOINT = MEASURED / "seven_dishes.pt"
 
 
 def draw(folder: Path, counts: dict[str, int]) -> None:

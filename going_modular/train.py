@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from going_modular import data_setup, distributed, finetune, plots, weights
+from going_modular import data_setup, distributed, plots, weights
+from going_modular.paper import finetune
 from going_modular.predictions import predict_all, with_views
 from going_modular.trainer import Diverged, Recipe, Stopped, Trainer, TrainingError
 from going_modular.utils import CheckpointError, load_model, pick_device, write_atomically

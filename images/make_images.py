@@ -10,7 +10,8 @@ from PIL import Image
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
 
-from going_modular import diagrams, drawn, plots  # noqa: E402
+from going_modular import drawn, plots  # noqa: E402
+from going_modular.lessons import diagrams  # noqa: E402
 
 
 def digits_and_things() -> Image.Image:

@@ -9,7 +9,8 @@ import torch
 from matplotlib.text import Text
 from PIL import Image, ImageSequence
 
-from going_modular import diagrams, drawn
+from going_modular import drawn
+from going_modular.lessons import diagrams
 from going_modular.plots import GREEN
 from going_modular.vit import patchify
 

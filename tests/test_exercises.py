@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from going_modular import exercises, vit
+from going_modular import vit
+from going_modular.lessons import exercises
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """finetune: a new head on old weights, another normalisation, and the paper's way of fine-tuning."""
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from going_modular import data_setup, drawn, finetune, utils
+from going_modular import data_setup, drawn, utils
+from going_modular.experiments import MEASURED
+from going_modular.paper import finetune
 from going_modular.predictions import predict_all
 from going_modular.vit import ViT
 
@@ -96,7 +97,7 @@ def test_it_learns(colours):
 
 
 def test_the_model_that_the_package_brings_knows_seven_dishes_and_none_of_the_three():
-    model, info = utils.load_model(Path(finetune.__file__).parent / "seven_dishes.pt")
+    model, info = utils.load_model(MEASURED / "seven_dishes.pt")
     assert info.class_names == [d for d in drawn.SETS["drawn10"].classes if d not in drawn.SETS["drawn"].classes]
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     rng = np.random.default_rng(9)

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from going_modular import inspection
+from going_modular.paper import inspection
 from going_modular.vit import ViT, patchify
 
 SIZES = {"image_size": 12, "patch_size": 4, "num_classes": 3, "num_layers": 3, "hidden_size": 24, "mlp_size": 40,

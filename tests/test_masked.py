@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-from going_modular import finetune, masked
-from going_modular.masked import COLOURS, MaskedPatchPrediction, corrupt, mean_colours, to_rgb, train
+from going_modular.paper import finetune, masked
+from going_modular.paper.masked import COLOURS, MaskedPatchPrediction, corrupt, mean_colours, to_rgb, train
 from going_modular.vit import ViT
 
 SIZES = dict(image_size=16, patch_size=4, num_classes=3, num_layers=2, hidden_size=24, mlp_size=48, num_heads=2)

@@ -67,7 +67,7 @@ def marked_cells() -> list[tuple[Path, str, str, str]]:
     found = []
     for notebook in LESSONS:
         for cell in cells(notebook, "code"):
-            if mark := re.match(r"# going_modular/(\w+\.py): (\w+)\n", cell["source"]):
+            if mark := re.match(r"# going_modular/([\w/]+\.py): (\w+)\n", cell["source"]):
                 found.append((notebook, mark[1], mark[2], cell["source"]))
     return found
 

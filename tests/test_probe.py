@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from going_modular import baselines, probe
+from going_modular.experiments.cnn import cnn
+from going_modular.paper import probe
 from going_modular.vit import ViT
 
 SIZES = dict(image_size=16, patch_size=4, num_classes=3, num_layers=2, hidden_size=24, mlp_size=48, num_heads=2)
@@ -40,7 +41,7 @@ def test_a_feature_that_never_varies_is_ignored():
 
 
 @pytest.mark.parametrize("model", [ViT(**SIZES), ViT(**SIZES, pool="mean", representation_size=10),
-                                   baselines.cnn(3, 4)], ids=["token", "tanh layer", "cnn"])
+                                   cnn(3, 4)], ids=["token", "tanh layer", "cnn"])
 def test_features_are_what_the_head_reads(model):
     last = model.head if isinstance(model, ViT) else model[-1]
     nn.init.normal_(last.weight)

@@ -128,4 +128,4 @@ class RelativeViT(OrderBlindViT):
 
 
 # The kinds of positions of Table 8, each added where the paper adds it by default.
-POSITIONS = {"none": OrderBlindViT, "1-D": ViT, "2-D": RowColumnViT, "relative": RelativeViT}
+POSITION_VARIANTS = {"none": OrderBlindViT, "1-D": ViT, "2-D": RowColumnViT, "relative": RelativeViT}

@@ -1,22 +1,21 @@
 """What each part of the recipe is worth: train with all of them, then without one at a time, over several seeds.
 
-python -m benchmarks.recipe_prices --data drawn_things --seeds 0 1 2 3 4       as notebook 09 on a CPU
-python -m benchmarks.recipe_prices --data drawn_things --epochs 100            five times as long
-python -m benchmarks.recipe_prices --data cifar100                             20 classes
+python -m benchmarks.recipe_parts --data drawn_things --seeds 0 1 2 3 4       as notebook 09 on a CPU
+python -m benchmarks.recipe_parts --data drawn_things --epochs 100            five times as long
+python -m benchmarks.recipe_parts --data cifar100                             20 classes
 
--> benchmarks/results/recipe_prices_NAME.json, NAME being the data and the epochs where they are given; and for the
-notebook the same in going_modular/recipe_prices.json.
+-> going_modular/experiments/measured/recipe_parts.json, by the name of the data and the epochs where they are given;
+the notebook shows it.
 """
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from dataclasses import asdict
-from pathlib import Path
 
-from benchmarks.common import machine, write_log
-from going_modular import data_setup, switches
+from benchmarks.common import log_of, write_measured
+from going_modular import data_setup
+from going_modular.experiments import recipe_parts
 from going_modular.trainer import Recipe
 from going_modular.utils import pick_device
 
@@ -35,13 +34,13 @@ def main() -> None:
     parser.add_argument("--data", choices=SIZES, default="drawn_things")
     parser.add_argument("--epochs", type=int, help="default: those of the data set in SIZES")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--without", nargs="+", choices=switches.SWITCHES, default=list(switches.SWITCHES))
+    parser.add_argument("--without", nargs="+", choices=recipe_parts.SWITCHES, default=list(recipe_parts.SWITCHES))
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
     size = SIZES[args.data]
     architecture = dict(**size["architecture"], drop_path=0.1)
-    device, data = pick_device(args.device), switches.first_classes(data_setup.load(args.data), size["classes"])
+    device, data = pick_device(args.device), recipe_parts.first_classes(data_setup.load(args.data), size["classes"])
     print(data.note)
     columns, seconds = ("test_acc", "test_loss", "train_acc", "train_loss", "val_acc"), []
     measured = {part: {name: [] for name in columns} for part in args.without}
@@ -50,7 +49,7 @@ def main() -> None:
         for part, results in measured.items():
             start = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
-                trainer = switches.build(part, data, architecture, recipe, device, folder, size["batch_size"])
+                trainer = recipe_parts.build(part, data, architecture, recipe, device, folder, size["batch_size"])
                 last = trainer.fit()[-1]
             seconds.append(time.perf_counter() - start)
             for name in columns:
@@ -63,11 +62,7 @@ def main() -> None:
         "seconds_of_a_run": round(statistics.median(seconds), 1), "without": measured,
     }
     name = f"{args.data}_{args.epochs}" if args.epochs else args.data
-    write_log(f"recipe_prices_{name}", values)
-    file = Path(switches.__file__).parent / "recipe_prices.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    known[name] = {**values, "machine": machine()}
-    file.write_text(json.dumps(known, indent=1) + "\n")
+    write_measured("recipe_parts", {**recipe_parts.prices(), name: log_of(values)})
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """The experiments of notebook 11: many small trainings that differ in one thing each.
 
-Each experiment has rows, each row is trained with several seeds. benchmarks/ablations.py trains them all and writes
-ablations.json beside this file; the notebook shows that file and trains a few rows again.
+Each experiment has rows, each row is trained with several seeds. benchmarks/architecture.py trains them all and writes
+measured/architecture.json; the notebook shows that file and trains a few rows again.
 """
 import json
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from going_modular import data_setup, engine
-from going_modular.ablations import POSITIONS
+from going_modular.experiments import MEASURED
+from going_modular.paper.positions import POSITION_VARIANTS
 from going_modular.trainer import in_mixed_precision, parameter_groups, warmup_cosine
 from going_modular.vit import ViT, count_macs
 
@@ -73,8 +73,8 @@ def rows(name: str) -> dict[str, dict[str, dict]]:
     """
     size = SIZES[name]
     return {
-        "positions": {kind: {"positions": kind} for kind in POSITIONS},
-        "positions_faster": {kind: {"positions": kind, "lr": 2 * size["lr"]} for kind in POSITIONS},
+        "positions": {kind: {"positions": kind} for kind in POSITION_VARIANTS},
+        "positions_faster": {kind: {"positions": kind, "lr": 2 * size["lr"]} for kind in POSITION_VARIANTS},
         "pooling": {f"{pool} {lr:g}": {"pool": pool, "lr": lr} for pool in ("token", "mean") for lr in size["lrs"]},
         "scaling": {"base": {}, **{f"{what} {value}": {what: value} for what, values in size["scaling"].items()
                                    for value in values}},
@@ -88,7 +88,7 @@ def build(name: str, changes: dict, num_classes: int) -> ViT:
     if "hidden_size" in changes:
         base = SIZES[name]["base"]
         settings["num_heads"] = max(1, changes["hidden_size"] * base["num_heads"] // base["hidden_size"])
-    return POSITIONS[changes.get("positions", "1-D")](**settings)
+    return POSITION_VARIANTS[changes.get("positions", "1-D")](**settings)
 
 
 def batches(data: Images, size: dict) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -148,6 +148,6 @@ def measure(name: str, experiment: str, data: Images, device: torch.device | str
 
 
 def cached() -> dict:
-    """What benchmarks/ablations.py measured: data set -> its settings, and "results": experiment -> what `measure`
+    """What benchmarks/architecture.py measured: data set -> its settings, and "results": experiment -> what `measure`
     returns."""
-    return json.loads((Path(__file__).parent / "ablations.json").read_text())
+    return json.loads((MEASURED / "architecture.json").read_text())

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from going_modular import inspection, vit
-from going_modular.ablations import sinusoidal_positions
+from going_modular import vit
+from going_modular.paper import inspection
+from going_modular.paper.positions import sinusoidal_positions
 
 # For check_number: name -> (expected, hint). Whole numbers must be met exactly, others to 1 %.
 ANSWERS = {

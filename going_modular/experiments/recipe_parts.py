@@ -3,7 +3,7 @@
     trainer = build("warm-up", data, architecture, recipe, device, output)  # "nothing" leaves the recipe whole
     trainer.fit()
 
-benchmarks/recipe_prices.py does so for all parts over several seeds, and writes recipe_prices.json beside this file.
+benchmarks/recipe_parts.py does so for all parts over several seeds, and writes measured/recipe_parts.json.
 """
 import json
 import math
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Subset
 
 from going_modular import data_setup
 from going_modular.data_setup import ImageData
+from going_modular.experiments import MEASURED
 from going_modular.trainer import Recipe, Trainer
 from going_modular.vit import ViT
 
@@ -91,5 +92,5 @@ def build(
 
 
 def prices() -> dict:
-    """What benchmarks/recipe_prices.py measured: data set -> its settings, and the accuracies by part and seed."""
-    return json.loads((Path(__file__).parent / "recipe_prices.json").read_text())
+    """What benchmarks/recipe_parts.py measured: data set -> its settings, and the accuracies by part and seed."""
+    return json.loads((MEASURED / "recipe_parts.json").read_text())

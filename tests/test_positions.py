@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from going_modular import ablations
-from going_modular.ablations import SinusoidalViT, sinusoidal_positions
-from going_modular.baselines import cnn, matching_width
+from going_modular.experiments.cnn import cnn, matching_width
+from going_modular.paper import positions
+from going_modular.paper.positions import POSITION_VARIANTS, SinusoidalViT, sinusoidal_positions
 from going_modular.vit import MultiheadSelfAttention, ViT, count_macs, count_parameters
 
 SIZES = {"image_size": 16, "patch_size": 4, "num_classes": 3, "num_layers": 2, "hidden_size": 24, "mlp_size": 48,
@@ -83,10 +83,10 @@ def test_a_cnn_of_matching_width():
 
 
 @pytest.mark.parametrize("pool", ["token", "mean"])
-@pytest.mark.parametrize("kind", ablations.POSITIONS)
+@pytest.mark.parametrize("kind", POSITION_VARIANTS)
 def test_the_kinds_of_positions_start_alike_in_all_else(kind, pool):
     models = []
-    for cls in (ViT, ablations.POSITIONS[kind]):
+    for cls in (ViT, POSITION_VARIANTS[kind]):
         torch.manual_seed(5)
         models.append(cls(**SIZES, pool=pool))
     plain, other = models
@@ -95,14 +95,14 @@ def test_the_kinds_of_positions_start_alike_in_all_else(kind, pool):
     assert len(shared) == len(theirs) - 1 and all(torch.equal(theirs[name], ours[name]) for name in shared)
     assert other.position_embedding.shape == plain.position_embedding.shape and count_macs(other) == count_macs(plain)
     tokens = 17 if pool == "token" else 16
-    positions = {"none": 0, "1-D": 24 * tokens, "2-D": 24 * (tokens - 16) + 2 * 4 * 12,
+    numbers = {"none": 0, "1-D": 24 * tokens, "2-D": 24 * (tokens - 16) + 2 * 4 * 12,
                  "relative": 2 * 12 * (2 * tokens - 1)}
-    assert count_parameters(other) - (count_parameters(plain) - 24 * tokens) == positions[kind]
+    assert count_parameters(other) - (count_parameters(plain) - 24 * tokens) == numbers[kind]
 
 
-@pytest.mark.parametrize("kind", ablations.POSITIONS)
+@pytest.mark.parametrize("kind", POSITION_VARIANTS)
 def test_only_a_vit_without_positions_is_blind_to_order(kind):
-    model = ablations.POSITIONS[kind](**SIZES).eval()
+    model = POSITION_VARIANTS[kind](**SIZES).eval()
     torch.nn.init.normal_(model.head.weight)
     for block in model.blocks:
         torch.nn.init.normal_(getattr(block.msa, "relative_keys", torch.empty(1)))
@@ -111,9 +111,9 @@ def test_only_a_vit_without_positions_is_blind_to_order(kind):
     assert torch.allclose(model(images), model(moved), atol=1e-5) == (kind == "none")
 
 
-@pytest.mark.parametrize("kind", ablations.POSITIONS)
+@pytest.mark.parametrize("kind", POSITION_VARIANTS)
 def test_training_moves_all_positions_but_zeros(kind):
-    model = ablations.POSITIONS[kind](**SIZES)
+    model = POSITION_VARIANTS[kind](**SIZES)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     for _ in range(2):  # the first step moves the head alone, which starts with zeros
@@ -123,24 +123,24 @@ def test_training_moves_all_positions_but_zeros(kind):
     assert still == ({"position_embedding"} if kind in ("none", "relative") else set())
 
 
-@pytest.mark.parametrize("kind", ablations.POSITIONS)
+@pytest.mark.parametrize("kind", POSITION_VARIANTS)
 def test_what_a_vit_can_do_they_can(kind):
-    model = ablations.POSITIONS[kind](**SIZES, dropout=0.1).eval()
+    model = POSITION_VARIANTS[kind](**SIZES, dropout=0.1).eval()
     torch.nn.init.normal_(model.head.weight)
     images, intermediates = torch.randn(2, 3, 16, 16), {}
     logits = model(images)
     assert torch.allclose(model(images, intermediates), logits, atol=1e-5)
     assert torch.allclose(intermediates["block01.attention"].sum(-1), torch.ones(2, 2, 17))
     assert torch.equal(copy.deepcopy(model)(images), logits)
-    other = ablations.POSITIONS[kind](**model.settings).eval()
+    other = POSITION_VARIANTS[kind](**model.settings).eval()
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(images), logits)
     with torch.device("meta"):
-        assert ablations.POSITIONS[kind](**SIZES).position_embedding.is_meta
+        assert POSITION_VARIANTS[kind](**SIZES).position_embedding.is_meta
 
 
 def test_rows_and_columns_are_where_the_patches_are():
-    model = ablations.RowColumnViT(**SIZES)
+    model = positions.RowColumnViT(**SIZES)
     grid = model.position_embedding[0, 1:].view(4, 4, 24)  # rows, columns
     assert torch.equal(grid[:, 0, :12], grid[:, 3, :12]) and torch.equal(grid[0, :, 12:], grid[2, :, 12:])
     assert not torch.equal(grid[0, :, :12], grid[1, :, :12]) and not torch.equal(grid[:, 0, 12:], grid[:, 1, 12:])
@@ -151,11 +151,11 @@ def test_rows_and_columns_are_where_the_patches_are():
         torch.nn.init.constant_(columns[i], 10 * i)
     assert model.position_embedding[0].mean(-1).tolist() == [0] + [(i + 10 * j) / 2 for i in range(4) for j in range(4)]
     with pytest.raises(ValueError, match="not 25"):
-        ablations.RowColumnViT(**{**SIZES, "hidden_size": 25, "num_heads": 1})
+        positions.RowColumnViT(**{**SIZES, "hidden_size": 25, "num_heads": 1})
 
 
 def test_relative_attention_pair_by_pair():
-    msa = ablations.RelativeSelfAttention(5, 12, 3)
+    msa = positions.RelativeSelfAttention(5, 12, 3)
     torch.nn.init.normal_(msa.relative_keys)
     z = torch.randn(2, 5, 12)
     q, k, v = msa.qkv(z).chunk(3, dim=-1)

@@ -3,22 +3,24 @@
     model = pretrain("ViT", dishes(50), samples=3_500, seed=0, device=device)  # on 50 drawings of each of seven dishes
     probe_accuracy(model, task)                                                # what it tells about other dishes
 
-benchmarks/pretraining_scale.py does so for a ViT, a CNN and a ViT without labels, two lengths and several seeds, and
-writes pretraining.json beside this file.
+benchmarks/data_scale.py does so for a ViT, a CNN and a ViT without labels, two lengths and several seeds, and writes
+measured/data_scale.json.
 """
 import copy
 import json
 import statistics
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from going_modular import baselines, data_setup, drawn, finetune, masked, probe
+from going_modular import data_setup, drawn
 from going_modular.data_setup import ImageData
+from going_modular.experiments import MEASURED
+from going_modular.experiments.cnn import cnn
+from going_modular.paper import finetune, masked, probe
 from going_modular.trainer import Recipe, Trainer
 from going_modular.vit import ViT
 
@@ -51,7 +53,7 @@ def first(images: Dataset, count: int) -> Subset:
 def new_model(kind: str, num_classes: int, seed: int) -> nn.Module:
     """A model that knows nothing yet, one of KINDS."""
     torch.manual_seed(seed)
-    return baselines.cnn(num_classes, CNN_WIDTH) if kind == "CNN" else ViT(num_classes=num_classes, **SIZES)
+    return cnn(num_classes, CNN_WIDTH) if kind == "CNN" else ViT(num_classes=num_classes, **SIZES)
 
 
 def loaders(data: ImageData, samples: int, seed: int, lines: int) -> tuple[DataLoader, DataLoader]:
@@ -120,5 +122,5 @@ def fine_tuned_accuracy(
 
 
 def measured() -> dict:
-    """What benchmarks/pretraining_scale.py measured: its settings, and a row for each run."""
-    return json.loads((Path(__file__).parent / "pretraining.json").read_text())
+    """What benchmarks/data_scale.py measured: its settings, and a row for each run."""
+    return json.loads((MEASURED / "data_scale.json").read_text())

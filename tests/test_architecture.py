@@ -1,13 +1,13 @@
 """The small trainings of notebook 11, and the results that are kept of them."""
 import json
 import statistics
-from pathlib import Path
 
 import pytest
 import torch
 
-from going_modular import data_setup, experiments
-from going_modular.experiments import Images
+from going_modular import data_setup
+from going_modular.experiments import architecture
+from going_modular.experiments.architecture import Images
 from going_modular.vit import ViT, count_macs
 
 
@@ -25,55 +25,55 @@ def bars():
 @pytest.fixture
 def small(monkeypatch):
     base = dict(image_size=8, in_channels=1, patch_size=4, num_layers=2, hidden_size=16, mlp_size=32, num_heads=2)
-    monkeypatch.setitem(experiments.SIZES, "bars", dict(
+    monkeypatch.setitem(architecture.SIZES, "bars", dict(
         train_images=200, epochs=10, batch_size=20, lr=1e-2, shift=0, flip=False, base=base, lrs=(1e-3, 4e-3),
         scaling=dict(num_layers=(1,), hidden_size=(32,), patch_size=(2,))))
     return "bars"
 
 
 def test_positions_decide_where_only_the_place_differs(bars, small):
-    accuracies = {kind: experiments.run(small, {"positions": kind}, 0, bars)["test_acc"]
+    accuracies = {kind: architecture.run(small, {"positions": kind}, 0, bars)["test_acc"]
                   for kind in ("none", "1-D", "2-D")}
     assert min(accuracies["1-D"], accuracies["2-D"]) > 0.9 > 0.75 > accuracies["none"]
 
 
 def test_a_seed_is_a_run(bars, small):
-    runs = [experiments.run(small, {"pool": "mean"}, seed, bars) for seed in (3, 3, 4)]
+    runs = [architecture.run(small, {"pool": "mean"}, seed, bars) for seed in (3, 3, 4)]
     losses = [run["test_loss"] for run in runs]
     assert losses[0] == losses[1] != losses[2]
-    assert runs[0]["macs"] == count_macs(ViT(**{**experiments.SIZES[small]["base"], "num_classes": 2}, pool="mean"))
+    assert runs[0]["macs"] == count_macs(ViT(**{**architecture.SIZES[small]["base"], "num_classes": 2}, pool="mean"))
 
 
 def test_measure_keeps_every_seed(bars, small, monkeypatch, capsys):
-    monkeypatch.setitem(experiments.SIZES, small, {**experiments.SIZES[small], "epochs": 1})
-    monkeypatch.setitem(experiments.SEEDS, "scaling", 2)
-    results = experiments.measure(small, "scaling", bars)
+    monkeypatch.setitem(architecture.SIZES, small, {**architecture.SIZES[small], "epochs": 1})
+    monkeypatch.setitem(architecture.SEEDS, "scaling", 2)
+    results = architecture.measure(small, "scaling", bars)
     assert list(results) == ["base", "num_layers 1", "hidden_size 32", "patch_size 2"]
-    second = experiments.run(small, {"num_layers": 1}, 1, bars)
+    second = architecture.run(small, {"num_layers": 1}, 1, bars)
     kept = {column: values[1] for column, values in results["num_layers 1"].items() if isinstance(values, list)}
     assert kept == {column: round(second[column], 4) for column in ("test_acc", "test_loss", "train_acc")}
     assert results["num_layers 1"]["macs"] == second["macs"] and capsys.readouterr().out.count("\n") == 4
 
 
 def test_each_row_changes_what_it_says(small):
-    rows = experiments.rows(small)
+    rows = architecture.rows(small)
     assert list(rows["positions"]) == ["none", "1-D", "2-D", "relative"]
     assert rows["pooling"]["mean 0.001"] == {"pool": "mean", "lr": 1e-3} and len(rows["pooling"]) == 4
-    base = experiments.build(small, rows["scaling"]["base"], 2).settings
+    base = architecture.build(small, rows["scaling"]["base"], 2).settings
     for row, changes in rows["scaling"].items():
-        settings = experiments.build(small, changes, 2).settings
+        settings = architecture.build(small, changes, 2).settings
         changed = {name for name in settings if settings[name] != base[name]}
         assert changed - {"num_heads"} == set(changes) and len(changes) == (row != "base")
         assert settings["hidden_size"] / settings["num_heads"] == base["hidden_size"] / base["num_heads"]
 
 
 def test_batches_are_the_images_moved(bars, small):
-    size = {**experiments.SIZES[small], "shift": 2}
-    seen = list(experiments.batches(bars, size))
+    size = {**architecture.SIZES[small], "shift": 2}
+    seen = list(architecture.batches(bars, size))
     assert [len(images) for images, _ in seen] == [20] * 10 and sum(labels.sum() for _, labels in seen) == 100
-    still = next(experiments.batches(bars, {**size, "shift": 0}))[0]
+    still = next(architecture.batches(bars, {**size, "shift": 0}))[0]
     assert all((bars.train == image).flatten(1).all(1).any() for image in still)
-    mirrored = [next(experiments.batches(bars, {**size, "shift": 0, "flip": True}))[0] for _ in range(20)]
+    mirrored = [next(architecture.batches(bars, {**size, "shift": 0, "flip": True}))[0] for _ in range(20)]
     as_is = [(bars.train == images[0]).flatten(1).all(1).any().item() for images in mirrored]
     assert 0 < sum(as_is) < 20
     inside = seen[0][0][0, 0, 2:6, 2:6]  # the middle of a moved image is somewhere in one of the images
@@ -82,30 +82,28 @@ def test_batches_are_the_images_moved(bars, small):
 
 
 def test_load_takes_the_same_images_each_time(colours, monkeypatch):
-    monkeypatch.setitem(experiments.SIZES, str(colours), dict(train_images=30, base=dict(image_size=16, in_channels=1)))
-    first, second = experiments.load(str(colours)), experiments.load(str(colours))
+    size = dict(train_images=30, base=dict(image_size=16, in_channels=1))
+    monkeypatch.setitem(architecture.SIZES, str(colours), size)
+    first, second = architecture.load(str(colours)), architecture.load(str(colours))
     assert first.train.shape == (30, 1, 16, 16) and first.test.shape == (12, 1, 16, 16)
     assert all(torch.equal(a, b) for a, b in zip(first, second)) and first.train_labels.bincount().min() > 5
     data = data_setup.load(colours)
     assert first.test_labels.tolist() == data_setup.labels(data.test)
 
 
-def test_the_cached_results_are_those_of_the_logs():
-    logs = Path(__file__).parent.parent / "benchmarks" / "results"
-    for name, cached in experiments.cached().items():
-        log = json.loads((logs / f"ablations_{name}.json").read_text())
-        assert cached == {key: log[key] for key in cached}
-        assert cached["size"] == json.loads(json.dumps(experiments.SIZES[name])), "measured with other settings"
-        for experiment, rows in experiments.rows(name).items():
+def test_the_log_has_all_rows_with_the_settings_of_today():
+    for name, cached in architecture.cached().items():
+        assert cached["size"] == json.loads(json.dumps(architecture.SIZES[name])), "measured with other settings"
+        for experiment, rows in architecture.rows(name).items():
             assert list(cached["results"][experiment]) == list(rows)
             for row, changes in rows.items():
                 values = cached["results"][experiment][row]
                 assert len(values["test_acc"]) == len(values["train_acc"]) == cached["seeds"][experiment]
-                assert values["macs"] == count_macs(experiments.build(name, changes, 10 if "digits" in name else 100))
+                assert values["macs"] == count_macs(architecture.build(name, changes, 10 if "digits" in name else 100))
 
 
 def test_the_cached_results_say_what_notebook_11_says():
-    results = experiments.cached()["drawn_digits"]["results"]
+    results = architecture.cached()["drawn_digits"]["results"]
     mean = {experiment: {row: statistics.mean(values["test_acc"]) for row, values in rows.items()}
             for experiment, rows in results.items()}
     slow, fast = mean["positions"], mean["positions_faster"]

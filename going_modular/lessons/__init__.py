@@ -1,0 +1,1 @@
+"""What teaches: checks of a reader's own code, and explanatory drawings."""

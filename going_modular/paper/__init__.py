@@ -1,0 +1,1 @@
+"""What the paper does with a Vision Transformer: look inside, fine-tune, probe, mask patches, other positions."""

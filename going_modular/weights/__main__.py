@@ -1,0 +1,5 @@
+import sys
+
+from going_modular.weights import main
+
+sys.exit(main())
