@@ -12,10 +12,8 @@ for that, and what is reported is the last epoch.
 import argparse
 import math
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,15 +23,16 @@ from torchvision.transforms import v2
 
 from benchmarks.common import write_log
 from going_modular import data_setup
+from going_modular.recipe import Recipe
 from going_modular.train import wilson_interval
-from going_modular.trainer import Recipe, Trainer
+from going_modular.trainer import Trainer
 from going_modular.utils import pick_device
 from going_modular.vit import ViT, count_macs, count_parameters
 
 GPU = dict(
     classes=100, minutes=14.0, batch_size=1024,
     model=dict(patch_size=4, num_layers=12, hidden_size=256, mlp_size=1024, num_heads=4, pool="mean", drop_path=0.1),
-    recipe=dict(lr=1e-3, weight_decay=0.2, beta2=0.99, warmup=0.05, ema=0.999, compile=True), strength=1.0, mix=1.0,
+    recipe=dict(lr=1e-3, weight_decay=0.2, beta2=0.99, warmup=0.05, ema=0.999), strength=1.0, mix=1.0,
 )
 CPU = dict(
     classes=20, minutes=8.0, batch_size=128,
@@ -116,33 +115,33 @@ def first_classes(data: Dataset, count: int) -> Subset:
 
 
 def build(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs: int, repeats: int, seed: int,
-          device: torch.device, output: Path) -> Trainer:
+          device: torch.device) -> Trainer:
     """A trainer for so many epochs of `repeats` passes each."""
     torch.manual_seed(seed)
     model = ViT(image_size=32, num_classes=len(class_names), **size["model"])
     augment = Augment(size["strength"])
-    loaders = [
-        OnDevice(parts["train"], len(class_names), size["batch_size"], device, augment, size["mix"], repeats, seed),
-        *(OnDevice(parts[part], len(class_names), 1000, device) for part in ("val", "test"))]
-    description = {"class_names": class_names, "architecture": model.settings, "settings": size}
-    return Trainer(model, *loaders, Recipe(epochs=epochs, seed=seed, **size["recipe"]), device, output, description)
+    train_loader = OnDevice(
+        parts["train"], len(class_names), size["batch_size"], device, augment, size["mix"], repeats, seed)
+    val_loader, test_loader = (OnDevice(parts[part], len(class_names), 1000, device) for part in ("val", "test"))
+    recipe = Recipe(epochs=epochs, seed=seed, **size["recipe"])
+    return Trainer(model, train_loader, recipe, device, class_names=class_names, val_loader=val_loader,
+                   test_loader=test_loader, compile=device.type == "cuda")
 
 
 def train(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs: int | None, seed: int,
           device: torch.device) -> dict:
     """One run; what the log says of it. Without a number of epochs, as many passes as fit into size["minutes"]."""
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        if epochs is None:
-            trial = build(size, parts, class_names, 3, 1, seed, device, Path(folder))
-            trial.fit()
-            seconds_of_a_pass = statistics.mean(row["seconds"] for row in trial.history[1:])  # the first one compiles
-            left = 60 * size["minutes"] - (time.perf_counter() - start)
-            epochs = max(1, int(left / seconds_of_a_pass))
-            print(f"{seconds_of_a_pass:.2f} s a pass: {epochs} passes")
-        repeats = max(1, epochs // 60)  # evaluated and saved some 60 times, not after each pass
-        trainer = build(size, parts, class_names, epochs // repeats, repeats, seed, device, Path(folder))
-        trainer.fit()
+    if epochs is None:
+        trial = build(size, parts, class_names, 3, 1, seed, device)
+        trial.fit()
+        seconds_of_a_pass = statistics.mean(row["seconds"] for row in trial.history[1:])  # the first one compiles
+        left = 60 * size["minutes"] - (time.perf_counter() - start)
+        epochs = max(1, int(left / seconds_of_a_pass))
+        print(f"{seconds_of_a_pass:.2f} s a pass: {epochs} passes")
+    repeats = max(1, epochs // 60)  # evaluated some 60 times, not after each pass
+    trainer = build(size, parts, class_names, epochs // repeats, repeats, seed, device)
+    trainer.fit()
     count = len(parts["test"])
     correct = round(trainer.history[-1]["test_acc"] * count)
     seconds = sum(row["seconds"] for row in trainer.history)

@@ -18,6 +18,7 @@ import json
 import os
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ from benchmarks.common import write_log
 from benchmarks.main_job import summary, tell
 from going_modular import data_setup, engine, train, utils, weights
 from going_modular.paper import finetune
-from going_modular.predictions import with_views
+from going_modular.predictions import AveragedOverViews, central_crops
 from going_modular.vit import ViT
 
 RATES = (0.003, 0.01, 0.03, 0.1)
@@ -59,7 +60,8 @@ def fine_tune(
     with contextlib.redirect_stdout(io.StringIO()):
         curves = finetune.fine_tune(model, training, testing, epochs, lr, device)
     seconds = time.perf_counter() - start
-    _, accuracy = engine.test_step(with_views(model, {"test_crops": 3}), testing, F.cross_entropy, device)
+    seen_thrice = AveragedOverViews(model, partial(central_crops, crops=3))
+    _, accuracy = engine.test_step(seen_thrice, testing, F.cross_entropy, device)
     return {"test_accuracy": accuracy, "test_accuracy_one_view": curves["test_acc"][-1], "train_seconds": seconds,
             "correct": round(accuracy * len(test_part))}
 

@@ -23,7 +23,7 @@ import torch
 
 from benchmarks import baselines
 from benchmarks.common import write_log
-from going_modular import data_setup, train
+from going_modular import config, data_setup, train
 from going_modular.experiments.cnn import cnn, matching_width
 
 
@@ -50,19 +50,16 @@ def train_cnn(
     classes = len(data.class_names)
     width = matching_width(classes, parameters)
 
-    def trainer(epochs: int, output: str):
+    def trainer(epochs: int):
         torch.manual_seed(seed)
         model = cnn(classes, width)
-        model.settings = {}
-        changed = {**train.DEFAULTS, **settings, "seed": seed, "epochs": epochs}
-        return train.build_trainer(model, data, changed, train.recipe_of(changed), device, Path(output))
+        options = config.complete({"seed": seed, "epochs": epochs}, data, device, stored=settings)
+        return train.build_trainer(model, data, options, device)
 
+    an_epoch = statistics.median(row["seconds"] for row in trainer(3).fit()[1:])
+    run = trainer(max(1, int(seconds / an_epoch)))
+    run.fit()
     with tempfile.TemporaryDirectory() as folder:
-        trial = trainer(3, folder)
-        trial.fit()
-        an_epoch = statistics.median(row["seconds"] for row in trial.history[1:])
-        run = trainer(max(1, int(seconds / an_epoch)), folder)
-        run.fit()
         return train.report(run, data, Path(folder))
 
 

@@ -10,15 +10,13 @@ The recipe was chosen by --search: it scores by images held out of the training 
 """
 import argparse
 import json
-import tempfile
 import time
-from pathlib import Path
 
 import torch
 
 from benchmarks.common import RESULTS, command, machine, write_log
 from benchmarks.main_job import summary, tell, train_cnn, train_vit
-from going_modular import data_setup, train
+from going_modular import config, data_setup, train
 
 RECIPE = ("--patch-size 7 --layers 4 --hidden-size 128 --heads 4 --mlp-size 256 --pool mean --batch-size 128 --lr 3e-3 "
           "--epochs 1 --repeats 5").split()
@@ -36,14 +34,12 @@ def search(data: str, seed: int, device: torch.device, options: list[str]) -> di
     In the seconds a pass over as many held-out images as the test set has stands in place of the test.
     """
     images = data_setup.load(data)
-    settings = train.complete(train.settings_of(train.parse([*RECIPE, *options, "--seed", str(seed)])), images, device)
+    settings = config.complete(config.parse([*RECIPE, *options, "--seed", str(seed)]), images, device)
     torch.manual_seed(seed)
     model = train.build_model(settings, len(images.class_names))
-    _, held_out = data_setup.split(images.train, settings["hold_out"], seed=seed)
+    _, held_out = data_setup.split(images.train, settings.hold_out, seed=seed)
     images.test = held_out  # in place of the test set
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = train.build_trainer(model, images, settings, train.recipe_of(settings), device, Path(folder))
-        history = trainer.fit()
+    history = train.build_trainer(model, images, settings, device).fit()
     return {"held_out_accuracy": history[-1]["val_acc"], "held_out_loss": history[-1]["val_loss"],
             "held_out_images": len(held_out), "train_seconds": sum(row["seconds"] for row in history),
             "epochs": len(history)}

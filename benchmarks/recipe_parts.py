@@ -9,14 +9,13 @@ the notebook shows it.
 """
 import argparse
 import statistics
-import tempfile
 import time
 from dataclasses import asdict
 
 from benchmarks.common import log_of, write_measured
 from going_modular import data_setup
 from going_modular.experiments import recipe_parts
-from going_modular.trainer import Recipe
+from going_modular.recipe import Recipe
 from going_modular.utils import pick_device
 
 SIZES = {
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("--data", choices=SIZES, default="drawn_things")
     parser.add_argument("--epochs", type=int, help="default: those of the data set in SIZES")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--without", nargs="+", choices=recipe_parts.SWITCHES, default=list(recipe_parts.SWITCHES))
+    parser.add_argument("--without", nargs="+", choices=recipe_parts.WITHOUT, default=list(recipe_parts.WITHOUT))
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
@@ -48,9 +47,7 @@ def main() -> None:
         recipe = Recipe(epochs=args.epochs or size["epochs"], mixup=0.2, seed=seed)
         for part, results in measured.items():
             start = time.perf_counter()
-            with tempfile.TemporaryDirectory() as folder:
-                trainer = recipe_parts.build(part, data, architecture, recipe, device, folder, size["batch_size"])
-                last = trainer.fit()[-1]
+            last = recipe_parts.build(part, data, architecture, recipe, device, size["batch_size"]).fit()[-1]
             seconds.append(time.perf_counter() - start)
             for name in columns:
                 results[name].append(round(last[name], 4))

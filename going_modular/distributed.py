@@ -8,13 +8,11 @@ import datetime
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 @contextmanager
@@ -92,6 +90,9 @@ def shard(model: nn.Module, device: torch.device) -> None:
     computes, and those of all blocks during an evaluation (`whole`). With autocast, a copy in bfloat16 of a block's
     weights stays from its forward to its backward pass, unless checkpointing computes it anew.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard  # a second to import, and seldom needed
+
     mesh = init_device_mesh(device.type, (size(),))
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
@@ -102,7 +103,7 @@ def shard(model: nn.Module, device: torch.device) -> None:
 def whole(model: nn.Module) -> Iterator[None]:
     """Keep all weights of a sharded model in each process: its processes may then evaluate different numbers of
     batches."""
-    shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    shards = [module for module in model.modules() if hasattr(module, "unshard")]  # FSDPModule
     for module in shards:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
@@ -114,16 +115,27 @@ def whole(model: nn.Module) -> Iterator[None]:
             module.reshard()
 
 
-def gathered(values: object) -> object:
+def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that is sharded (a DTensor) as a whole one on its device; others as they are."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def gathered(values: Any) -> Any:
     """Tensors, in dicts and lists of any depth, as whole ones on the CPU where they are sharded; others as they are."""
     if isinstance(values, dict):
         return {key: gathered(value) for key, value in values.items()}
     if isinstance(values, list):
         return [gathered(value) for value in values]
-    return values.full_tensor().cpu() if isinstance(values, DTensor) else values
+    return values.full_tensor().cpu() if hasattr(values, "full_tensor") else values
 
 
 def sharded_like(values: dict, like: dict) -> dict:
     """Whole tensors, sharded as those of the same name in `like` are; what is not sharded there stays as it is."""
-    return {name: distribute_tensor(value.to(like[name].device), like[name].device_mesh, like[name].placements)
-            if isinstance(like.get(name), DTensor) else value for name, value in values.items()}
+    def sharded(value: Any, like: Any) -> Any:
+        if not hasattr(like, "full_tensor"):
+            return value
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+
+    return {name: sharded(value, like.get(name)) for name, value in values.items()}

@@ -14,8 +14,7 @@ def train_step(
 ) -> tuple[float, float]:
     """Train for one epoch. Returns the mean loss and the accuracy over all samples, as they were met on the way.
 
-    The dataloader gives images [batch, C, H, W] and labels: class numbers [batch], or, after mixup, shares of each
-    class [batch, num_classes], of which the largest counts as the label. loss_fn must average over the batch.
+    The dataloader gives images [batch, C, H, W] and class numbers [batch]. loss_fn must average over the batch.
     """
     model.train()
     total_loss, correct, count = torch.zeros((), device=device), torch.zeros((), device=device), 0
@@ -28,9 +27,8 @@ def train_step(
         loss.backward()
         optimizer.step()
 
-        hard_labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
         total_loss += loss.detach() * len(images)
-        correct += (logits.argmax(dim=1) == hard_labels).sum()
+        correct += (logits.argmax(dim=1) == labels).sum()
         count += len(images)
     return total_loss.item() / count, correct.item() / count
 

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from going_modular import plots
-from going_modular.data_setup import DIGITS, read_image
+from going_modular.data_setup import read_image
 from going_modular.utils import RunInfo, load_model
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -35,11 +35,20 @@ def shifts(images: torch.Tensor) -> list[torch.Tensor]:
     return list(v2.functional.five_crop(v2.functional.pad(images, [1], fill=-1.0), list(images.shape[-2:])))
 
 
-class Views(nn.Module):
-    """A model whose answer is the mean over views of an image: log-probabilities [batch, num_classes].
+def views_of(settings: dict) -> Callable[[torch.Tensor], list[torch.Tensor]] | None:
+    """How a run with these settings sees a test image more than once (--test-crops, --test-shifts): images
+    [batch, C, size, size] -> a list of such batches. None: as it is."""
+    crops, of_digits = settings.get("test_crops", 1), settings.get("test_shifts")
+    if of_digits is None and crops == 5:  # before that option existed, five crops of digits were five shifts
+        of_digits = Path(str(settings.get("data"))).name in ("mnist", "drawn_digits")
+    if of_digits:
+        return shifts
+    return partial(central_crops, crops=crops) if crops > 1 else None
 
-    views: images [batch, C, size, size] -> a list of such batches.
-    """
+
+class AveragedOverViews(nn.Module):
+    """A model whose answer is the mean over views of an image (test-time augmentation): images [batch, C, size, size]
+    -> log-probabilities [batch, num_classes]."""
 
     def __init__(self, model: nn.Module, views: Callable[[torch.Tensor], list[torch.Tensor]]):
         super().__init__()
@@ -49,15 +58,6 @@ class Views(nn.Module):
         views = self.views(images)
         probabilities = self.model(torch.cat(views)).softmax(dim=-1)
         return probabilities.unflatten(0, (len(views), -1)).mean(dim=0).log()
-
-
-def with_views(model: nn.Module, settings: dict) -> nn.Module:
-    """A model as a run with these settings evaluates it: seen in several views (--test-crops), or just as it is."""
-    crops = settings.get("test_crops", 1)
-    if crops == 1:
-        return model
-    digits = Path(str(settings.get("data"))).name in DIGITS
-    return Views(model, shifts if digits else partial(central_crops, crops=crops))
 
 
 class Prediction(NamedTuple):
@@ -74,7 +74,9 @@ def predict(model: nn.Module, image_or_path: Image.Image | str | Path, info: Run
     """
     image = image_or_path if isinstance(image_or_path, Image.Image) else read_image(image_or_path)
     batch = info.transform(image.convert("RGB")).unsqueeze(0)
-    probabilities = predict_all(with_views(model, info.settings), [(batch, torch.zeros(1))])[0][0]
+    views = views_of(info.settings)
+    seen = AveragedOverViews(model, views) if views else model
+    probabilities = predict_all(seen, [(batch, torch.zeros(1))])[0][0]
     shares = dict(zip(info.class_names, probabilities.tolist()))
     return Prediction(max(shares, key=shares.get), shares)
 

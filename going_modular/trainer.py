@@ -1,16 +1,18 @@
-"""What a long run needs around `engine.train_step`: a recipe, mixed precision, checkpoints, resume, a progress bar.
+"""A long run: one step written out, epochs around it, and what lets it stop and go on: checkpoints and resume.
 
-The loop itself stays the one of `engine`. What a long run adds to each step hangs on what that loop is given: the
-optimizer (clipping before its step; schedule and weight averaging after it; batches in parts), the loss (progress, and
-a stop where it is no longer finite), the batches (mixup, progress bar) and the model (autocast, several processes).
+    trainer = Trainer(model, train_loader, Recipe(epochs=20), device, class_names=names, test_loader=test_loader)
+    history = trainer.fit()
+
+With `output`, a folder, the run is kept there: history.csv, best.pt and last.pt (Trainer._save).
 """
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -18,13 +20,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm import tqdm
 
 from going_modular import distributed, engine
 from going_modular.data_setup import BatchShares
+from going_modular.predictions import AveragedOverViews, predict_all
+from going_modular.recipe import Recipe, autocast
 from going_modular.utils import CheckpointError, read_checkpoint, set_seeds, write_atomically
 
 COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "seconds", "val_loss", "val_acc"]
@@ -42,128 +44,33 @@ class Diverged(TrainingError):
     """A run whose loss, gradients or weights are no longer finite. Going on from last.pt would lead there again."""
 
 
-@dataclass
-class Recipe:
-    """How to train. The defaults are a recipe for a few hundred photos; Table 3 has the paper's."""
+class EpochMetrics:
+    """Sums over the images of an epoch that this process has trained on. Losses, right answers and norms are summed on
+    the device, so that no step waits for it."""
 
-    epochs: int
-    lr: float = 2e-3  # the highest one, after the warm-up
-    weight_decay: float = 0.05  # decoupled, on weight matrices alone
-    beta2: float = 0.95  # AdamW's memory of squared gradients: short, as a small set makes few steps
-    warmup: float = 0.1  # share of all steps over which the learning rate rises linearly
-    clip_norm: float = 1.0  # global gradient norm
-    label_smoothing: float = 0.1
-    mixup: float = 0.0  # alpha of the Beta distribution that mixes pairs of images; 0 mixes none
-    ema: float = 0.0  # decay of the running average of the weights that is evaluated and kept; 0 keeps the last ones
-    seed: int = 42
-    compile: bool = False  # torch.compile
-    checkpointing: bool = False  # keep a block's input alone and compute the rest again in the backward pass
-    shard: bool = False  # split the weights over the processes (FSDP2)
+    def __init__(self, device: torch.device, loss: float = 0.0, correct: int = 0, images: int = 0):
+        """The sums start at nothing, or where an interrupted epoch stood."""
+        exact = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+        self.loss = torch.tensor(loss, dtype=exact, device=device)
+        self.correct = torch.tensor(correct, device=device)
+        self.images = images
+        self.norm = torch.zeros((), dtype=exact, device=device)  # of the gradients: nan or inf once it was in a step
 
-    def __post_init__(self):
-        for name in ("epochs", "lr", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("beta2", "warmup", "label_smoothing", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
-        for name in ("weight_decay", "mixup"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if self.shard and self.ema:
-            raise ValueError("with shard no running average of the weights is kept: leave out ema")
-        if self.shard and distributed.size() == 1:
-            raise ValueError("shard splits the weights over several processes: start them by torchrun")
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, count: int) -> None:
+        """The mean loss [] of a batch of logits [batch, num_classes], whose first `count` images are to be counted.
 
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups for AdamW: the weight matrices of linear layers and convolutions decay; biases, LayerNorms, class
-    token and position embeddings do not."""
-    decayed = [module.weight for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-    names = {id(parameter) for parameter in decayed}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in names]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
-    """The learning rate of a step (from 0 on) as a share of the highest: a linear rise, then half a cosine to 0."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(total_steps - warmup_steps, 1)))
-
-
-class Autocast(nn.Module):
-    """A model whose matrix products and attention are in bfloat16; its weights, LayerNorms, residual sums and logits
-    are in float32."""
-
-    def __init__(self, model: nn.Module, device_type: str):
-        super().__init__()
-        self.model, self.device_type = model, device_type
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device_type, torch.bfloat16):
-            return self.model(images).float()
-
-
-def in_mixed_precision(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with Autocast where that is fast: on NVIDIA's GPUs since Ampere. Older ones, as the T4, only emulate
-    bfloat16, and the model stays as it is."""
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return Autocast(model, device.type) if fast else model
-
-
-class WatchedLoss:
-    """A loss function that shows its running mean on the progress bar, and stops the run when it is not finite.
-
-    loss and correct are sums over the `images` of this epoch, those of this process. `share` says how many of the next
-    images count and what their mean weighs (BatchShares); None where all do, as a batch of their own. diverged: makes
-    the error from what is not finite.
-    """
-
-    def __init__(self, loss_fn: Callable, diverged: Callable[[str], Diverged]):
-        self.loss_fn, self.diverged, self.bar, self.share = loss_fn, diverged, None, None
-        self.start()
-
-    def start(self, loss: float = 0.0, correct: int = 0, images: int = 0) -> None:
-        """Begin to count, from nothing or from what an interrupted epoch had counted."""
-        self.loss, self.correct, self.images = loss, correct, images
-
-    def sums(self) -> dict:
-        """Those of all processes."""
-        loss, correct, images = distributed.total(self.loss, self.correct, self.images)
-        return {"loss": loss, "correct": int(correct), "images": int(images)}
-
-    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        count, weight = self.share or (len(logits), 1.0)
-        loss = self.loss_fn(logits, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise self.diverged(f"the loss is {value}")
-        hard_labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
-        self.correct += (logits.argmax(dim=1) == hard_labels)[:count].sum().item()
-        self.loss += value * count
+        labels: class numbers [batch], or after mixup shares of each class [batch, num_classes], of which the largest
+        counts as the label.
+        """
+        labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
+        self.loss += loss.detach().to(self.loss) * count
+        self.correct += (logits.argmax(dim=1) == labels)[:count].sum()
         self.images += count
-        if self.bar is not None and self.images:
-            self.bar.set_postfix(loss=f"{self.loss / self.images:.3f}", accuracy=f"{self.correct / self.images:.3f}",
-                                 refresh=False)
-            self.bar.update(count * distributed.size())
-        return loss * weight
 
-
-class InParts:
-    """An optimizer that takes a step after each so many calls of `step`, by the sum of their gradients."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, parts: int):
-        self.optimizer, self.parts, self.calls = optimizer, parts, 0
-
-    def zero_grad(self) -> None:
-        if self.calls % self.parts == 0:
-            self.optimizer.zero_grad()
-
-    def step(self) -> None:
-        self.calls += 1
-        if self.calls % self.parts == 0:
-            self.optimizer.step()
+    def total(self) -> dict[str, float]:
+        """The sums of all processes, as numbers: this waits for the device."""
+        loss, correct, images = distributed.total(self.loss.item(), self.correct.item(), self.images)
+        return {"loss": loss, "correct": int(correct), "images": int(images)}
 
 
 def random_state(device: torch.device) -> dict:
@@ -181,130 +88,238 @@ def set_random_state(state: dict, device: torch.device) -> None:
         torch.get_device_module(device).set_rng_state(state[device.type])
 
 
-HOW = {"checkpointing", "shard", "compile"}  # fields of Recipe that change how it is computed, not what
-
-
 class Trainer:
-    """One run: trains `model` by `recipe` and keeps it in the folder `output`.
+    """One run: trains `model` by `recipe`.
 
-    The folder gets history.csv (COLUMNS; a row an epoch), last.pt after each epoch, and best.pt, the epoch with the
-    highest accuracy on `val_loader`, a part held out of the training set. After a stop, `resume` and `fit` go on
-    from last.pt and give the weights of the uninterrupted run (on a CPU bit for bit; a GPU may add in another order):
-    the random numbers of an epoch follow from seed and epoch alone. `stop_soon`, which a signal handler may call,
-    saves after the next step and raises Stopped.
+    After a stop, `resume` and `fit` go on from the last.pt in `output` and give the weights of the uninterrupted run
+    (on a CPU bit for bit; a GPU may add in another order): the random numbers of an epoch follow from seed and epoch
+    alone. `stop_soon`, which a signal handler may call, saves after the next step and raises Stopped.
 
-    description: plain values that go into the checkpoints: class_names, architecture, settings (utils.load_model).
+    val_loader: images held out of the training set; best.pt is the epoch with the highest accuracy on them.
+    output: the folder of the run; None keeps nothing. It gets history.csv (COLUMNS, a row an epoch), last.pt and
+        best.pt, which utils.load_model reads.
+    settings: plain values to keep in the checkpoints, beside class names and architecture.
+    views: how a test image is seen more than once (predictions.views_of); None: as it is.
+    compile: use torch.compile. shard: split the weights over the processes (FSDP2).
+    Raises ValueError where these contradict one another.
     """
 
     def __init__(
-        self, model: nn.Module, train_loader: DataLoader, val_loader: DataLoader, test_loader: DataLoader,
-        recipe: Recipe, device: torch.device, output: str | Path, description: dict,
+        self, model: nn.Module, train_loader: Iterable, recipe: Recipe, device: torch.device, *,
+        class_names: Sequence[str], val_loader: Iterable | None = None, test_loader: Iterable | None = None,
+        output: str | Path | None = None, settings: dict | None = None,
+        views: Callable[[torch.Tensor], list[torch.Tensor]] | None = None, compile: bool = False, shard: bool = False,
     ):
-        if recipe.checkpointing:
-            for block in model.blocks:
-                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-        if recipe.shard:
+        self.recipe, self.device, self.output = recipe, device, None if output is None else Path(output)
+        self.description = {"class_names": list(class_names), "architecture": getattr(model, "settings", {}),
+                            "settings": settings or {}}
+        if shard:
+            if distributed.size() == 1:
+                raise ValueError("shard splits the weights over several processes: start them by torchrun")
+            if recipe.ema:
+                raise ValueError("with shard no running average of the weights is kept: leave out ema")
             distributed.shard(model, device)  # takes a block after the other to the device
         self.model = model.to(device)
+
+        # Data. A loader of the caller's own has one micro-batch a step, which counts as a whole.
         self.loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
-        self.recipe, self.device, self.output, self.description = recipe, device, Path(output), description
         batches = getattr(train_loader, "batch_sampler", None)
-        self.shares = batches if isinstance(batches, BatchShares) else None  # None: a loader of the caller's own
-        if distributed.size() > 1 and not self.shares:
+        self.batches = batches if isinstance(batches, BatchShares) else None
+        if distributed.size() > 1 and not self.batches:
             raise ValueError("several processes need the loaders of data_setup.make_loader, which share out the images")
-        self.parts = self.shares.parts if self.shares else 1
-        self.steps_of_an_epoch = len(train_loader) // self.parts
-        self.images_of_an_epoch = len((self.shares or train_loader).sampler)
-        self.history: list[dict] = []
-        self.steps = 0  # done in the epoch that has begun
-        self.stopping = False
-        self.begun = None  # what a resumed run takes up in the middle of an epoch
-        self.saved = 0, 0  # whole epochs, and steps of the next one, that last.pt holds
+        self.micro_batches = self.batches.parts if self.batches else 1
+        self.steps_per_epoch = len(train_loader) // self.micro_batches
+        self.images_per_epoch = len((self.batches or train_loader).sampler)
 
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr,
-                                           betas=(0.9, recipe.beta2), fused=device.type in ("cpu", "cuda"))
-        total_steps = recipe.epochs * self.steps_of_an_epoch
-        warmup_steps = round(recipe.warmup * total_steps)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: warmup_cosine(step, warmup_steps, total_steps))
-        self.optimizer.register_step_pre_hook(lambda *_: self._before_step())
-        self.optimizer.register_step_post_hook(lambda *_: self._after_step())
-
+        # Optimizer, schedule, average
+        self.optimizer = recipe.optimizer(self.model)
+        self.schedule = recipe.schedule(self.optimizer, recipe.epochs * self.steps_per_epoch)
         self.average = None
         if recipe.ema:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
-        self.final_model = self.average.module if self.average else model  # what is evaluated and kept
-        self.mixup = v2.MixUp(alpha=recipe.mixup, num_classes=len(description["class_names"])) if recipe.mixup else None
-        self.loss_fn = WatchedLoss(nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing), self._diverged)
+        self.mixup = v2.MixUp(alpha=recipe.mixup, num_classes=len(class_names)) if recipe.mixup else None
 
-        self.trained, self.evaluated = (in_mixed_precision(kept, device) for kept in (self.model, self.final_model))
-        if recipe.compile:
-            self.trained = torch.compile(self.trained)
-        if distributed.size() > 1 and not recipe.shard:
+        # Three faces of one model: what a step calls, what is kept, what is tested
+        self.trained = torch.compile(self.model) if compile else self.model
+        if distributed.size() > 1 and not shard:
             self.trained = DistributedDataParallel(self.trained)
+        self.final_model = self.average.module if self.average else self.model
+        self.tested = AveragedOverViews(self.final_model, views) if views else self.final_model
+
+        # Where the run stands
+        self.history: list[dict] = []
+        self.steps = 0  # done in the epoch that has begun
+        self.begun: dict | None = None  # what a resumed run takes up in the middle of an epoch
+        self.saved = 0, 0  # whole epochs, and steps of the next one, that last.pt holds
+        self.stopping = False
 
     def fit(self) -> list[dict]:
-        """Train the epochs that are left. Returns the history: a dict with COLUMNS for each epoch.
+        """Train the epochs that are left. Returns the history: a dict with COLUMNS for each epoch, as far as there are
+        loaders for them.
 
         Raises Stopped after stop_soon, Diverged where loss, gradients or weights are no longer finite, and
         TrainingError where a file can't be written; last.pt stays.
         """
-        done, epochs, images = len(self.history), self.recipe.epochs, self.images_of_an_epoch
+        done, epochs, images = len(self.history), self.recipe.epochs, self.images_per_epoch
         shown = done * images + (self.begun["sums"]["images"] if self.begun else 0)
         self.start = time.perf_counter() - (self.begun["seconds"] if self.begun else 0)
         hidden = True if distributed.rank() else None  # None: hidden where there is no terminal
-        with tqdm(total=epochs * images, initial=shown, unit=" images", disable=hidden) as self.loss_fn.bar:
+        with tqdm(total=epochs * images, initial=shown, unit=" images", disable=hidden) as self.bar:
             for epoch in range(done, epochs):
-                self.loss_fn.bar.set_description(f"epoch {epoch + 1}/{epochs}")
+                self.bar.set_description(f"epoch {epoch + 1}/{epochs}")
                 row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
-                row["test_loss"], row["test_acc"] = self.evaluate("test")
-                row["val_loss"], row["val_acc"] = self.evaluate("val")
+                for part in ("test", "val"):
+                    if self.loaders[part] is not None:
+                        row[f"{part}_loss"], row[f"{part}_acc"] = self.evaluate(part)
                 row["seconds"], self.start = time.perf_counter() - self.start, time.perf_counter()
                 self.history.append(row)
                 self.steps = 0
                 self._save()
                 if distributed.rank() == 0:
-                    tqdm.write(f"epoch {epoch + 1:>3}/{epochs}   train: loss {row['train_loss']:.3f}, accuracy "
-                               f"{row['train_acc']:.3f}   test: loss {row['test_loss']:.3f}, accuracy "
-                               f"{row['test_acc']:.3f}   {row['seconds']:.1f} s")
+                    scores = "".join(f"   {part}: loss {row[f'{part}_loss']:.3f}, accuracy {row[f'{part}_acc']:.3f}"
+                                     for part in ("train", "test") if f"{part}_loss" in row)
+                    tqdm.write(f"epoch {epoch + 1:>3}/{epochs}{scores}   {row['seconds']:.1f} s")
                 if distributed.any_of(self.stopping) and epoch + 1 < epochs:
                     raise Stopped
         return self.history
 
-    def stop_soon(self, *_) -> None:
+    def stop_soon(self, *_: object) -> None:
         """Save after the step that is under way, and raise Stopped from `fit`. It can serve as a signal handler."""
         self.stopping = True
 
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        """The steps of an epoch that are left. Returns its mean loss and accuracy, as met on the way, and its first
+        learning rate."""
+        begun, self.begun = self.begun, None
+        self.steps = begun["steps"] if begun else 0
+        if self.batches:
+            self.batches.set_epoch(epoch, self.steps)
+        batches = iter(self.loaders["train"])  # draws a random number, but not where workers go on from before
+        # Dropout, stochastic depth and mixup of this epoch; other processes have other random numbers.
+        set_seeds((self.recipe.seed + epoch * 1_000_003 + distributed.rank() * 7_919) % 2**32)
+        if begun and distributed.rank() < len(begun["random"]):  # else other processes than before go on
+            set_random_state(begun["random"][distributed.rank()], self.device)
+        self.lr = begun["lr"] if begun else self.optimizer.param_groups[0]["lr"]
+        # Process 0 takes over what all had counted before a stop: their sums are added up in the end.
+        self.metrics = EpochMetrics(self.device, **(begun["sums"] if begun and distributed.rank() == 0 else {}))
+
+        self.trained.train()
+        while self.steps < self.steps_per_epoch:
+            self._step(batches)
+        self._raise_unless_finite()
+        seen = self.metrics.total()
+        return {"train_loss": seen["loss"] / seen["images"], "train_acc": seen["correct"] / seen["images"],
+                "lr": self.lr}
+
+    def _step(self, batches: Iterator) -> None:
+        """One step of the optimizer: from the next batch to new weights."""
+        self.optimizer.zero_grad()
+        shown = 0
+        # Gradient accumulation: the gradients of the micro-batches add up to that of the batch.
+        for micro_batch in range(self.micro_batches):
+            images, labels = next(batches)
+            images, labels = images.to(self.device), labels.to(self.device)
+            if self.mixup:
+                images, labels = self.mixup(images, labels)
+            count, weight = self._share(micro_batch, len(images))
+
+            with self._averaging_gradients(micro_batch):
+                with autocast(self.device):  # the loss is computed in float32 in any case
+                    logits = self.trained(images)  # [batch, num_classes]
+                    loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+                (weight * loss).backward()
+            self.metrics.add(loss, logits, labels, count)
+            shown += count
+
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.metrics.norm += distributed.whole_tensor(norm)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+
+        self.steps += 1
+        self._show_progress(shown)
+        if distributed.any_of(self.stopping) and self.steps < self.steps_per_epoch:  # else it is saved anyway
+            self._save()
+            raise Stopped
+
+    def _share(self, micro_batch: int, images: int) -> tuple[int, float]:
+        """(images of this micro-batch that count, what their mean loss weighs in that of the batch)."""
+        if self.batches is None:
+            return images, 1.0
+        return self.batches.share(self.steps * self.micro_batches + micro_batch)
+
+    def _averaging_gradients(self, micro_batch: int) -> AbstractContextManager:
+        """Gradients are averaged over the processes once a step: with its last micro-batch."""
+        is_last = micro_batch + 1 == self.micro_batches
+        return nullcontext() if is_last or not isinstance(self.trained, DistributedDataParallel) else (
+            self.trained.no_sync())
+
+    def _show_progress(self, images: int) -> None:
+        """Move the bar on by so many images of this process. Only where it is drawn again are the sums read, as that
+        waits for the device; on a CPU always."""
+        drawn = self.bar.update(images * distributed.size())
+        if drawn or self.device.type == "cpu":
+            self._raise_unless_finite()
+            loss, accuracy = (value.item() / self.metrics.images for value in (self.metrics.loss, self.metrics.correct))
+            self.bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
+
+    def _raise_unless_finite(self) -> None:
+        """Raise Diverged where a loss or a gradient of this epoch was not finite."""
+        for what, value in (("loss", self.metrics.loss.item()), ("norm of the gradients", self.metrics.norm.item())):
+            if not math.isfinite(value):
+                raise self._diverged(f"the {what} is {value}")
+
+    def _diverged(self, what: str) -> Diverged:
+        steps = len(self.history) * self.steps_per_epoch + self.steps
+        lr = self.recipe.lr * self.recipe.lr_factor(max(steps - 1, 0), self.recipe.epochs * self.steps_per_epoch)
+        where = f"epoch {len(self.history) + 1}, seen at step {self.steps} of {self.steps_per_epoch}"
+        return Diverged(f"{what} in {where}, at a learning rate of {lr:.2g}: try a lower --lr, with "
+                        "another --output")
+
     def evaluate(self, part: str) -> tuple[float, float]:
-        """(mean loss, accuracy) of the model that is kept on "val" or "test"; the loss is without label smoothing."""
+        """(mean loss, accuracy) on "val" or "test" of the model that is kept; the loss is without label smoothing."""
         loader = self.loaders[part]
         images = len(loader.sampler)  # those of this process
-        with distributed.whole(self.model):
-            loss, accuracy = engine.test_step(self.evaluated, loader, F.cross_entropy, self.device)
+        with distributed.whole(self.model), autocast(self.device):
+            loss, accuracy = engine.test_step(self.tested, loader, F.cross_entropy, self.device)
         loss, correct, images = distributed.total(loss * images, accuracy * images, images)
         return loss / images, correct / images
+
+    def predict(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(probabilities [images, num_classes], labels [images]) on "val" or "test", in order, on the CPU."""
+        with distributed.whole(self.model), autocast(self.device):
+            mine = predict_all(self.tested, self.loaders[part])
+        # Process r has the images r, r + size, r + 2 size, ...
+        return tuple(torch.stack([row for rows in zip_longest(*parts) for row in rows if row is not None])
+                     for parts in zip(*distributed.from_all(mine)))
 
     def resume(self) -> None:
         """Take up the run that `output` holds, after the last step that was saved.
 
-        Raises CheckpointError where there is none, or it holds other data, another model or another recipe.
+        Raises ValueError without `output`, and CheckpointError where there is no run in it, or one with other data,
+        another model or another recipe.
         """
+        if self.output is None:
+            raise ValueError("a run without a folder can't be resumed: give the trainer its output")
         path = self.output / "last.pt"
         checkpoint = distributed.from_first(read_checkpoint(path) if distributed.rank() == 0 else None)
         if "training" not in checkpoint:
             raise CheckpointError(f"{path} has a model alone, as best.pt does, and not what training needs to go on: "
                                   "use it as --weights of a new run")
         if (checkpoint["class_names"], checkpoint["images_of_an_epoch"]) != (
-                self.description["class_names"], self.images_of_an_epoch):
+                self.description["class_names"], self.images_per_epoch):
             raise CheckpointError(f"the data have changed since {path} was made, in their classes or the number of "
                                   "images: put them back, or train anew with another --output")
         for name, ours in (("architecture", self.description["architecture"]), ("recipe", asdict(self.recipe))):
             theirs = checkpoint[name]
-            other = [f"{key} {theirs.get(key)} (now {ours.get(key)})" for key in ours
-                     if key not in HOW and ours[key] != theirs.get(key)]
+            other = [f"{key} {theirs.get(key)} (now {ours[key]})" for key in ours if ours[key] != theirs.get(key)]
             if other:
                 raise CheckpointError(f"{path} was made with another {name}: {', '.join(other)}; use the same options, "
                                       "or another --output")
+
+        # Weights and AdamW's averages are whole in the file; here they may be split over processes.
         training = checkpoint["training"]
         self.model.load_state_dict(distributed.sharded_like(training["model"], self.model.state_dict()))
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -312,7 +327,7 @@ class Trainer:
             averages = {name: parameters[index] for name in ("exp_avg", "exp_avg_sq")}
             state.update(distributed.sharded_like(state, averages))
         self.optimizer.load_state_dict(training["optimizer"])
-        self.scheduler.load_state_dict(training["scheduler"])
+        self.schedule.load_state_dict(training["scheduler"])
         if self.average:
             self.average.module.load_state_dict(checkpoint["model"])
             self.average.n_averaged.fill_(training["averaged"])
@@ -320,79 +335,40 @@ class Trainer:
         self.begun = training["begun"]
         self.saved = len(self.history), self.begun["steps"] if self.begun else 0
 
-    def _diverged(self, what: str) -> Diverged:
-        lr = self.optimizer.param_groups[0]["lr"]
-        return Diverged(f"{what} in epoch {len(self.history) + 1}, after {self.steps} of its {self.steps_of_an_epoch} "
-                        f"batches, at a learning rate of {lr:.2g}: try a lower --lr, with another --output")
-
-    def _train_epoch(self, epoch: int) -> dict[str, float]:
-        begun, self.begun = self.begun, None
-        self.steps = begun["steps"] if begun else 0
-        if self.shares:
-            self.shares.set_epoch(epoch, self.steps)
-        loaded = iter(self.loaders["train"])  # draws a random number, but not where workers go on from before
-        # dropout, stochastic depth and mixup of this epoch; other processes have other random numbers
-        set_seeds((self.recipe.seed + epoch * 1_000_003 + distributed.rank() * 7_919) % 2**32)
-        self.lr = begun["lr"] if begun else self.optimizer.param_groups[0]["lr"]
-        self.loss_fn.start(**(begun["sums"] if begun and distributed.rank() == 0 else {}))
-        if begun and distributed.rank() < len(begun["random"]):  # else other processes than before go on
-            set_random_state(begun["random"][distributed.rank()], self.device)
-        engine.train_step(self.trained, self._batches(loaded), self.loss_fn,
-                          InParts(self.optimizer, self.parts), self.device)
-        seen = self.loss_fn.sums()  # of the whole epoch, even where the steps before a stop were made elsewhere
-        return {"train_loss": seen["loss"] / seen["images"], "train_acc": seen["correct"] / seen["images"],
-                "lr": self.lr}
-
-    def _batches(self, loaded: Iterator) -> Iterator:
-        """The training batches, or their parts, mixed; gradients are averaged over the processes at the last part."""
-        several = isinstance(self.trained, DistributedDataParallel)
-        for number, (images, labels) in enumerate(loaded, start=self.steps * self.parts):
-            self.loss_fn.share = self.shares.share(number) if self.shares else None
-            if self.mixup:
-                images, labels = self.mixup(images.to(self.device), labels.to(self.device))
-            with self.trained.no_sync() if several and (number + 1) % self.parts else nullcontext():
-                yield images, labels
-
-    def _before_step(self) -> None:
-        norm = distributed.gathered(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm))
-        if not math.isfinite(norm):
-            raise self._diverged(f"the norm of the gradients is {norm}")
-
-    def _after_step(self) -> None:
-        self.scheduler.step()
-        if self.average:
-            self.average.update_parameters(self.model)
-        self.steps += 1
-        if distributed.any_of(self.stopping) and self.steps < self.steps_of_an_epoch:  # else it will be saved anyway
-            self._save()
-            raise Stopped
-
     def _save(self) -> None:
-        """Write last.pt, and after a whole epoch history.csv, and best.pt where it is the best on the held-out part.
+        """Write into `output`, if any: last.pt, and after a whole epoch history.csv and, where it is the best on the
+        images held out, best.pt.
 
         last.pt comes last: a run that is killed before it goes on from further back, and writes all of them again.
         """
         weights = distributed.gathered(self.model.state_dict())
+        if not all(tensor.isfinite().all() for tensor in weights.values()):
+            raise self._diverged("the weights are not finite")
+        if self.output is None:
+            return
+
+        # What using the model needs; and what going on needs beside it, in the middle of an epoch too.
         checkpoint = {
             **self.description, "model": self.average.module.state_dict() if self.average else weights,
-            "epoch": len(self.history), "images_of_an_epoch": self.images_of_an_epoch,
+            "epoch": len(self.history), "images_of_an_epoch": self.images_per_epoch,
             "recipe": asdict(self.recipe), "history": self.history,
         }
         training = {"model": weights,
                     "optimizer": distributed.gathered(self.optimizer.state_dict()),
-                    "scheduler": self.scheduler.state_dict(),
+                    "scheduler": self.schedule.state_dict(),
                     "averaged": self.average.n_averaged.item() if self.average else 0, "begun": None}
-        if not all(tensor.isfinite().all() for tensor in training["model"].values()):
-            raise self._diverged("the weights are not finite")
         if self.steps:
             training["begun"] = {
                 "steps": self.steps, "lr": self.lr, "random": distributed.from_all(random_state(self.device)),
-                "sums": self.loss_fn.sums(), "seconds": time.perf_counter() - self.start}
-        files = {"last.pt": lambda file: torch.save({**checkpoint, "training": training}, file)}
+                "sums": self.metrics.total(), "seconds": time.perf_counter() - self.start}
+
+        files: dict[str, Callable[[Path], None]] = {}
         if not self.steps:
-            if self.history[-1]["val_acc"] >= max(row["val_acc"] for row in self.history):
-                files = {"best.pt": lambda file: torch.save(checkpoint, file), **files}
-            files = {"history.csv": self._write_history, **files}
+            files["history.csv"] = self._write_history
+            if self.loaders["val"] is not None and (
+                    self.history[-1]["val_acc"] >= max(row["val_acc"] for row in self.history)):
+                files["best.pt"] = partial(torch.save, checkpoint)
+        files["last.pt"] = partial(torch.save, {**checkpoint, "training": training})
         for name, write in files.items() if distributed.rank() == 0 else ():
             try:
                 write_atomically(self.output / name, write)

@@ -6,13 +6,14 @@ import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from going_modular.data_setup import eval_transform
-from going_modular.vit import ViT
+if TYPE_CHECKING:
+    from going_modular.vit import ViT
 
 
 class CheckpointError(ValueError):
@@ -121,11 +122,14 @@ def read_checkpoint(path: str | Path) -> dict:
     return checkpoint
 
 
-def load_model(run_folder_or_checkpoint: str | Path) -> tuple[ViT, RunInfo]:
+def load_model(run_folder_or_checkpoint: str | Path) -> "tuple[ViT, RunInfo]":
     """Load a trained model, in evaluation mode on the CPU, from a run folder (its last.pt) or from a checkpoint.
 
     Raises CheckpointError as read_checkpoint does, and where the weights do not fit the architecture beside them.
     """
+    from going_modular.data_setup import eval_transform  # here, as all else in this module needs nothing of the package
+    from going_modular.vit import ViT
+
     path = Path(run_folder_or_checkpoint)
     if path.is_dir():
         path = path / "last.pt"

@@ -9,6 +9,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 # Table 1, and two sizes that came later: Ti and S (Touvron et al., 2021). "Mini" is ours, for CPUs and small images.
 VARIANTS = {
@@ -166,10 +167,12 @@ class ViT(nn.Module):
         drop_path: stochastic depth, rising linearly from 0 in the first layer to this rate in the last.
         pool: "token" reads the class token (Equation 4); "mean" averages the patches, without a class token (Fig. 9).
         gelu, layer_norm_eps: "erf" or "tanh", and the epsilon, to match other libraries' weights.
-        representation_size: None for one linear layer as head (fine-tuning); a size for the pre-training head with one
-            tanh layer before the classifier (Section 3.1).
+        representation_size: None for a linear head; a size for one after a tanh layer, to pre-train with (Section 3.1).
     Raises ValueError for sizes that do not fit together.
     """
+
+    checkpointing = False  # True: blocks keep only their input for the backward pass, and compute the rest again
+    preprocessing = None  # PIL image -> what the model takes; weights.load sets it
 
     def __init__(
         self, image_size: int = 224, patch_size: int = 16, in_channels: int = 3, num_classes: int = 1000,
@@ -198,8 +201,7 @@ class ViT(nn.Module):
         rates = [drop_path * layer / max(num_layers - 1, 1) for layer in range(num_layers)]
         self.blocks = nn.ModuleList(
             TransformerEncoderBlock(hidden_size, num_heads, mlp_size, dropout, rate, gelu, layer_norm_eps)
-            for rate in rates
-        )
+            for rate in rates)
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.pre_logits = nn.Sequential()  # the tanh layer, if any
         if representation_size:
@@ -225,7 +227,6 @@ class ViT(nn.Module):
     @torch.no_grad()
     def initialize(self) -> None:
         """Draw all weights as the official code does; a zero head makes the first loss exactly ln(num_classes)."""
-
         for layer in (self.patch_embedding.projection, *self.pre_logits[:1]):
             std = math.sqrt(1 / layer.in_features) / 0.87962566103423978  # 1 / fan_in is the variance after cutting
             nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
@@ -255,7 +256,6 @@ class ViT(nn.Module):
         """Logits [batch, num_classes]. A dict given as `intermediates` is filled, by name, with what comes up on the
         way: patches, embeddings (z_0), for each block block00.attention [batch, num_heads, tokens, tokens],
         block00.msa, block00.mlp and block00.output, then encoder (after the last LayerNorm) and pre_logits.
-
         Raises ValueError for images of another size or number of channels.
         """
         expected = (self.settings["in_channels"], self.settings["image_size"], self.settings["image_size"])
@@ -267,8 +267,8 @@ class ViT(nn.Module):
         for layer, block in enumerate(self.blocks):
             # Only the class token leaves the last block: what the other tokens would ask there, nobody reads.
             if intermediates is None:
-                last = layer == len(self.blocks) - 1 and self.settings["pool"] == "token"
-                z = block(z, num_queries=1 if last else None)
+                queries = 1 if layer == len(self.blocks) - 1 and self.settings["pool"] == "token" else None
+                z = checkpoint(block, z, queries, use_reentrant=False) if self.checkpointing else block(z, queries)
             else:
                 inside = {}
                 z = block(z, intermediates=inside)

@@ -12,8 +12,9 @@ import torch.multiprocessing as mp
 
 from going_modular import data_setup, distributed
 from going_modular.data_setup import BatchShares, EpochSampler
+from going_modular.recipe import Recipe
 from going_modular.train import main
-from going_modular.trainer import Recipe, Stopped, Trainer
+from going_modular.trainer import Stopped, Trainer
 from going_modular.utils import load_model, read_checkpoint
 from going_modular.vit import ViT
 
@@ -22,11 +23,12 @@ SIZES = {"image_size": 16, "patch_size": 8, "num_classes": 3, "num_layers": 2, "
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked here")
 
 
-def build(data: str, output, parts: int = 1, **fields) -> Trainer:
+def build(data: str, output, parts: int = 1, shard: bool = False, checkpointing: bool = False, **fields) -> Trainer:
     """A trainer in float64 on the colours: 30 images to train, in batches of 8, so that the last one holds 6."""
     images = data_setup.load(data)
     torch.manual_seed(3)
     model = ViT(**SIZES).double()
+    model.checkpointing = checkpointing
     kept, held_out = data_setup.split(images.train, 0.2, seed=0)
     view = data_setup.eval_transform(16)
 
@@ -37,8 +39,8 @@ def build(data: str, output, parts: int = 1, **fields) -> Trainer:
                *(data_setup.make_loader(part, double, 8) for part in (held_out, images.test))]
     output.mkdir(exist_ok=True)
     recipe = Recipe(**{"epochs": 3, "lr": 3e-3, **fields})
-    description = {"class_names": images.class_names, "architecture": model.settings, "settings": {}}
-    return Trainer(model, *loaders, recipe, torch.device("cpu"), output, description)
+    return Trainer(model, loaders[0], recipe, torch.device("cpu"), class_names=images.class_names,
+                   val_loader=loaders[1], test_loader=loaders[2], output=output, shard=shard)
 
 
 def fit(data, output, resume=False, stop_after=None, **options):
@@ -47,7 +49,7 @@ def fit(data, output, resume=False, stop_after=None, **options):
         trainer.resume()
     if stop_after and distributed.rank() == distributed.size() - 1:  # a signal that reaches the last process alone
         trainer.optimizer.register_step_post_hook(
-            lambda *_: trainer.stop_soon() if trainer.scheduler.last_epoch == stop_after - 1 else None)
+            lambda *_: trainer.stop_soon() if trainer.schedule.last_epoch == stop_after - 1 else None)
     try:
         trainer.fit()
     except Stopped:
@@ -149,10 +151,10 @@ def test_each_process_holds_its_share_of_the_weights(colours, tmp_path):
 
 def test_several_processes_refuse_a_loader_that_does_not_share(colours, tmp_path, monkeypatch):
     trainer = build(colours, tmp_path / "run")
-    loaders = [torch.utils.data.DataLoader(loader.dataset, 8) for loader in trainer.loaders.values()]
+    loader = torch.utils.data.DataLoader(trainer.loaders["train"].dataset, 8)
     monkeypatch.setattr(distributed, "size", lambda: 2)
     with pytest.raises(ValueError, match="need the loaders of data_setup.make_loader"):
-        Trainer(trainer.model, *loaders, trainer.recipe, trainer.device, tmp_path, trainer.description)
+        Trainer(trainer.model, loader, trainer.recipe, trainer.device, class_names=["a", "b", "c"])
 
 
 def test_after_an_error_nobody_waits_for_the_others(monkeypatch):
@@ -168,11 +170,13 @@ def test_after_an_error_nobody_waits_for_the_others(monkeypatch):
     assert farewells
 
 
-def test_what_sharding_can_not_do():
+def test_what_sharding_can_not_do(colours, tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match="start them by torchrun"):
-        Recipe(epochs=1, shard=True)
+        build(colours, tmp_path / "run", shard=True)
+    monkeypatch.setattr(distributed, "size", lambda: 2)
     with pytest.raises(ValueError, match="no running average"):
-        Recipe(epochs=1, shard=True, ema=0.9)
+        build(colours, tmp_path / "run", shard=True, ema=0.9)
+    assert main(["--shard", "--ema", "0.9"]) == 2 and "no running average" in capsys.readouterr().err
 
 
 def test_a_process_that_dies_ends_the_run_which_then_goes_on(colours, tmp_path):

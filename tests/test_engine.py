@@ -53,11 +53,3 @@ def test_modes_and_gradients():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     engine.train_step(model, data, nn.CrossEntropyLoss(), optimizer, "cpu")
     assert model.training and not torch.equal(model[0].weight, before)
-
-
-def test_mixed_labels_count_by_their_largest_share():
-    images, labels = torch.zeros(2, 1), torch.tensor([[0.7, 0.3], [0.1, 0.9]])
-    model = Constant([1.0, 0.0])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    _, accuracy = engine.train_step(model, [(images, labels)], nn.CrossEntropyLoss(), optimizer, "cpu")
-    assert accuracy == 0.5

@@ -64,12 +64,13 @@ def test_views_average_probabilities_over_crops_and_mirror_images():
     set_seeds(0)
     images = torch.rand(5, 3, 20, 20) * 20
     model = Brightness()
-    views = [images, v2.functional.resize(images[..., 4:17, 4:17], [20, 20])]  # 0.65 of 20 pixels are 13
-    expected = torch.stack([model(seen).softmax(-1) for view in views for seen in (view, view.flip(-1))]).mean(0)
-    ours = predictions.with_views(model, {"data": "runs/photos", "test_crops": 2})(images).exp()
+    squares = [images, v2.functional.resize(images[..., 4:17, 4:17], [20, 20])]  # 0.65 of 20 pixels are 13
+    expected = torch.stack([model(seen).softmax(-1) for view in squares for seen in (view, view.flip(-1))]).mean(0)
+    views = predictions.views_of({"data": "photos", "test_crops": 2, "test_shifts": False})
+    ours = predictions.AveragedOverViews(model, views)(images).exp()
     torch.testing.assert_close(ours, expected)
     assert (ours - 0.5).abs().max() < 1e-5  # both halves are seen on both sides
-    assert predictions.with_views(model, {"data": "photos"}) is model
+    assert predictions.views_of({"data": "photos"}) is None
 
 
 def test_views_of_digits_are_shifts_with_black_coming_in():
@@ -84,8 +85,12 @@ def test_views_of_digits_are_shifts_with_black_coming_in():
     found = predictions.shifts(images)
     assert len(found) == 5 and all(any(torch.equal(view, other) for other in expected) for view in found)
     model = Brightness()
-    ours = predictions.with_views(model, {"data": "mnist", "test_crops": 5})(images).exp()
+    views = predictions.views_of({"data": "any", "test_crops": 1, "test_shifts": True})
+    ours = predictions.AveragedOverViews(model, views)(images).exp()
     torch.testing.assert_close(ours, torch.stack([model(view).softmax(-1) for view in expected]).mean(0))
+    # Runs made before there was --test-shifts: five crops of digits were shifts, five of photos were crops.
+    assert predictions.views_of({"data": "mnist", "test_crops": 5}) is predictions.shifts
+    assert predictions.views_of({"data": "photos", "test_crops": 5}) is not predictions.shifts
 
 
 def test_predict_sees_an_image_as_the_run_did(checkpoint, photo):

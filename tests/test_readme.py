@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from going_modular import data_setup, train, vit
+from going_modular import config, data_setup, train, vit
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,7 +24,7 @@ def test_ci_calls_the_test_command():
 
 
 def test_its_options_exist():
-    known = {name for options in train.OPTIONS.values() for name, *_ in options} | {"help"}
+    known = {config.flag(name)[2:] for name in config.OPTIONS} | {"help"}
     known |= {"nbval", "nbval-current-env", "nproc_per_node"}  # pytest's and torchrun's
     for script in (ROOT / "going_modular" / "predictions.py", *(ROOT / "benchmarks").glob("*.py")):
         known |= set(re.findall(r'add_argument\("--([\w-]+)"', script.read_text()))

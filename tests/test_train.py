@@ -15,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from going_modular import data_setup, distributed, predictions, trainer
-from going_modular.train import DEFAULTS, OPTIONS, command_to_resume, complete, from_outside, main, wilson_interval
+from going_modular import config, data_setup, distributed, predictions, trainer
+from going_modular.config import OPTIONS, PRESETS, complete, parse
+from going_modular.recipe import check_bounds
+from going_modular.train import command_to_resume, from_outside, main, wilson_interval
 from going_modular.utils import CheckpointError, load_model
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +79,7 @@ def test_every_option_reaches_the_run(run, tmp_path):
     options = ["--epochs", "1", "--model", "Ti/4", "--dropout", "0.2", "--drop-path", "0.3", "--pool", "mean",
                "--weight-decay", "0.2", "--warmup", "0.5", "--clip-norm", "2", "--label-smoothing", "0.2",
                "--mixup", "0.4", "--ema", "0.8", "--beta2", "0.9", "--seed", "9", "--hold-out", "0.3",
-               "--min-scale", "0.5", "--parts", "2", "--checkpointing"]
+               "--min-scale", "0.5", "--gradient-accumulation", "2", "--checkpointing"]
     status, _, err = run(*options, quick=[*QUICK[:2], *QUICK[4:]])
     assert (status, err) == (0, "")
     checkpoint = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
@@ -87,8 +89,7 @@ def test_every_option_reaches_the_run(run, tmp_path):
         "layer_norm_eps": 1e-6, "representation_size": None}
     assert checkpoint["recipe"] == {
         "epochs": 1, "lr": 3e-3, "weight_decay": 0.2, "beta2": 0.9, "warmup": 0.5, "clip_norm": 2.0,
-        "label_smoothing": 0.2, "mixup": 0.4, "ema": 0.8, "seed": 9, "compile": False,
-        "checkpointing": True, "shard": False}
+        "label_smoothing": 0.2, "mixup": 0.4, "ema": 0.8, "seed": 9}
     group = checkpoint["training"]["optimizer"]["param_groups"][0]
     assert group["weight_decay"] == 0.2 and group["betas"] == (0.9, 0.9)
 
@@ -134,7 +135,7 @@ def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
     assert main(["--data", str(colours), "--output", str(tmp_path / "r"), *QUICK, "--epochs", "1", "--hold-out", "0.25",
                  "--min-scale", "0.6", "--trivial-augment", "0.3", "--color-jitter", "0.1", "--batch-size", "7",
                  "--stretch", "1.2", "--turn", "3", "--shear", "0.1", "--zoom", "0.2", "--shift", "0.3",
-                 "--repeats", "2", "--seed", "4", "--parts", "2"]) == 0
+                 "--repeats", "2", "--seed", "4", "--gradient-accumulation", "2"]) == 0
     rest = {"num_workers": 0, "device": torch.device("cpu")}
     assert seen == {"size": 16, "min_scale": 0.6, "color_jitter": 0.1, "trivial_augment": 0.3, "stretch": 1.2,
                     "turn": 3, "shear": 0.1, "zoom": 0.2, "shift": 0.3, "loaders": [
@@ -155,11 +156,10 @@ def test_help_names_every_option(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    for options in OPTIONS.values():
-        for name, _, default, _ in options:
-            assert f"--{name}" in text
-            assert default in (None, False) or f"(default: {default})" in " ".join(text.split()), name
-    assert "TEST" not in text and set(DEFAULTS) >= {"data", "model", "resume"}
+    for name in OPTIONS:
+        assert config.flag(name) in text and config.help_text(name)[:20] in " ".join(text.split()), name
+    assert "(default: 0.85) (few: 0.25, digits: 1)" in " ".join(text.split())  # what the presets set, by itself
+    assert "(few: on" not in text and "(digits: off)" in text
 
 
 def test_the_defaults_follow_data_and_device(run, colours, tmp_path):
@@ -171,27 +171,80 @@ def test_the_defaults_follow_data_and_device(run, colours, tmp_path):
         assert (settings["model"], settings["image_size"], settings["patch_size"]) == ("Mini", 64, 8)
 
 
-def test_digits_are_tested_as_they_are_or_in_five_views(run, tmp_path):
-    few = tmp_path / "mnist"  # a folder by this name holds digits
-    for part in ("train", "test"):
-        for label in "01":
-            (few / part / label).mkdir(parents=True)
-            for i in range(4):
-                Image.new("L", (12, 12), 40 * i).save(few / part / label / f"{i}.png")
-    quick = ["--data", str(few), "--epochs", "1", "--batch-size", "4", "--image-size", "12", "--device", "cpu"]
-    status, _, err = run("--test-crops", "3", quick=quick)
-    assert status == 2 and err == "error: test_crops must be 1 or 5 for digits, not 3\n"
-    assert run(quick=quick)[0] == 0
-    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert (settings["test_crops"], settings["turn"], settings["shear"]) == (5, 12, 0.15)
+def data_of(images, flip=True):
+    """A data set of so many training images, of which nothing else is asked."""
+    return data_setup.ImageData("mine", range(images), [], ["a", "b"], "", [], flip)
+
+
+def test_presets_follow_the_data_and_give_way_to_what_is_given():
+    cpu = torch.device("cpu")
+    few, many = complete({}, data_of(999), cpu), complete({}, data_of(1000), cpu)
+    digits = complete({}, data_of(20, flip=False), cpu)
+    assert (few.preset, many.preset, digits.preset) == ("few", "many", "digits")
+    for name, values in PRESETS.items():
+        made = complete({"preset": name}, data_of(5000), cpu)
+        assert all(getattr(made, option) == value for option, value in values.items())
+    assert (few.mixup, many.mixup, complete({"mixup": 0.0}, data_of(9), cpu).mixup) == (0.5, 0.0, 0.0)
+    # what is asked for takes the place of the other way to see a test image more than once
+    assert (digits.test_shifts, digits.test_crops) == (True, 1)
+    assert not complete({"test_crops": 3}, data_of(20, flip=False), cpu).test_shifts
+    assert complete({"test_shifts": True}, data_of(9), cpu).test_crops == 1
+    # epochs show as many images as the preset says
+    assert (few.epochs, few.repeats) == (23, 2) and many.epochs == 31 and digits.repeats == 50
+
+
+def test_no_behaviour_hangs_on_the_name_of_a_folder(colours, tmp_path):
+    shutil.copytree(colours, tmp_path / "mnist")
+    assert complete({}, data_setup.load(tmp_path / "mnist"), torch.device("cpu")).preset == "few"
+
+
+def test_each_option_is_described_once():
+    """Type, bounds and help are the field's; a preset sets options that exist, within their bounds."""
+    for name, each in OPTIONS.items():
+        assert each.metadata["help"] and each.metadata["group"] in config.GROUPS, name
+    for values in PRESETS.values():
+        for name, value in values.items():
+            assert isinstance(value, config.TYPES[name]) and value != OPTIONS[name].default, name
+            check_bounds(OPTIONS[name], value)
+    assert parse(["--batch-size", "8", "--no-flip", "--output", "a"]) == {
+        "batch_size": 8, "flip": False, "output": Path("a")}
+
+
+def test_a_run_of_digits(run, colours, tmp_path):
+    quick = ["--preset", "digits", "--epochs", "1", "--batch-size", "16", "--image-size", "12", "--device", "cpu"]
+    status, out, err = run(quick=quick)
+    assert (status, err) == (0, "") and "preset digits: " in out and "turn 12" in out
+    model, info = load_model(tmp_path / "run")
+    assert (info.settings["test_shifts"], info.settings["turn"], info.settings["flip"]) == (True, 12, False)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    photos = [photo for name in info.class_names for photo in sorted((colours / "test" / name).glob("*.png"))]
+    right = sum(predictions.predict(model, photo, info).class_name == photo.parent.name for photo in photos)
+    assert right == results["correct"]  # it is seen in five places there and here
+
+
+def test_a_run_of_before_there_were_presets_goes_on(run, tmp_path):
+    assert run("--epochs", "2", "--test-crops", "5")[0] == 0
+    whole = load_model(tmp_path / "run")[0].state_dict()
+    file = tmp_path / "run" / "settings.json"
+    stored = json.loads(file.read_text())
+    for name in ("preset", "flip", "test_shifts", "images_shown"):
+        del stored[name]
+    file.write_text(json.dumps(stored))
+    (tmp_path / "run" / "last.pt").unlink()
+    status, _, err = run("--resume", "--device", "cpu", data=None, quick=[])
+    assert (status, err) == (0, "")
+    again = load_model(tmp_path / "run")[0].state_dict()
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+    file.write_text(json.dumps({**stored, "wings": 2}))
+    status, _, err = run("--resume", data=None, quick=[])
+    assert status == 2 and "is a run of another version, with wings" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("options, lr", [
     ({}, 2e-3), ({"model": "B/16"}, 2.5e-4), ({"hidden_size": 192}, 1e-3), ({"hidden_size": 24}, 2e-3),
     ({"model": "Q/16"}, 2e-3), ({"weights": "runs/mine"}, 5e-4), ({"lr": 0.1}, 0.1)], ids=str)
 def test_the_learning_rate_falls_with_the_width(colours, options, lr):
-    settings = complete({**DEFAULTS, **options}, data_setup.load(colours), torch.device("cpu"))
-    assert settings["lr"] == pytest.approx(lr)
+    assert complete(options, data_setup.load(colours), torch.device("cpu")).lr == pytest.approx(lr)
 
 
 def test_wilson_interval():
@@ -203,7 +256,7 @@ def test_wilson_interval():
     (["--epochs", "0"], "epochs must be above 0"),
     (["--lr", "-1"], "lr must be above 0"),
     (["--stretch", "inf"], "stretch must be a finite number, not inf"),
-    (["--seed", str(2**70)], "seed must be a number of 64 bits"),
+    (["--seed", str(2**70)], "seed must be at least -9223372036854775808 and below 9223372036854775808"),
     (["--batch-size", "0"], "batch_size must be at least 1"),
     (["--model", "Q/16"], "unknown variant 'Q/16': choose one of Mini, Ti, S, B, L, H"),
     (["--model", "B/4"], "patch_size 8 contradicts the variant 'B/4'"),
@@ -217,8 +270,11 @@ def test_wilson_interval():
     (["--shear", "2"], "shear must be at least 0 and at most 1"),
     (["--zoom", "1.5"], "zoom must be at least 0 and at most 1"),
     (["--shift", "2"], "shift must be at least 0 and at most 1"),
-    (["--parts", "0"], "parts must be at least 1"),
-    (["--parts", "65"], "a batch of"),
+    (["--gradient-accumulation", "0"], "gradient_accumulation must be at least 1"),
+    (["--gradient-accumulation", "65"], "a batch of"),
+    (["--preset", "huge"], "unknown preset 'huge': choose one of few, many, digits"),
+    (["--images-shown", "9"], "--images-shown sets the epochs: leave out it or --epochs"),
+    (["--test-crops", "3", "--test-shifts"], "--test-crops and --test-shifts exclude each other"),
     (["--shard"], "start them by torchrun"),
     (["--min-scale", "0"], "min_scale must be above 0 and at most 1"),
     (["--test-crops", "0"], "test_crops must be at least 1"),
@@ -257,15 +313,14 @@ def test_bad_images_are_named_or_left_out(run, colours, tmp_path):
 def test_a_used_folder_is_not_overwritten_but_resumed(run, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        step, calls = trainer.engine.train_step, []
+        train_epoch = trainer.Trainer._train_epoch
 
-        def interrupted(*args):
-            calls.append(1)
-            if len(calls) == 3:
+        def interrupted(self, epoch):
+            if epoch == 2:
                 raise KeyboardInterrupt
-            return step(*args)
+            return train_epoch(self, epoch)
 
-        patch.setattr(trainer.engine, "train_step", interrupted)
+        patch.setattr(trainer.Trainer, "_train_epoch", interrupted)
         status, _, err = run("--epochs", "4")
     resume = f"python -m going_modular.train --output {folder} --resume"
     assert status == 130 and f"stopped; {folder / 'last.pt'} holds epoch 2; go on with: {resume}" in err
@@ -303,9 +358,9 @@ def test_a_run_that_was_killed_while_it_wrote_leaves_nothing_half_written(run, t
 
 
 def test_the_words_that_start_a_run_again_have_the_options_of_this_call():
-    settings = {**DEFAULTS, "parts": 2, "checkpointing": True, "device": "cpu", "lr": 0.1, "output": Path("a b")}
-    assert command_to_resume(settings, Path("a b")) == (
-        "python -m going_modular.train --output 'a b' --resume --parts 2 --checkpointing --device cpu")
+    given = {"gradient_accumulation": 2, "checkpointing": True, "device": "cpu", "lr": 0.1, "output": Path("a b")}
+    assert command_to_resume(given, Path("a b")) == (
+        "python -m going_modular.train --output 'a b' --resume --gradient-accumulation 2 --checkpointing --device cpu")
 
 
 def test_a_run_that_diverges_is_not_told_to_go_on(run, tmp_path):

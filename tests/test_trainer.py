@@ -5,22 +5,12 @@ import errno
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from going_modular import data_setup, engine
+from going_modular import data_setup
 from going_modular import trainer as trainer_module
-from going_modular.trainer import (
-    COLUMNS,
-    Diverged,
-    Recipe,
-    Stopped,
-    Trainer,
-    TrainingError,
-    in_mixed_precision,
-    parameter_groups,
-    random_state,
-    set_random_state,
-    warmup_cosine,
-)
+from going_modular.recipe import MixedPrecision, Recipe, autocast, clip_and_schedule, parameter_groups, warmup_cosine
+from going_modular.trainer import COLUMNS, Diverged, Stopped, Trainer, TrainingError, random_state, set_random_state
 from going_modular.utils import CheckpointError, load_model, read_checkpoint
 from going_modular.vit import ViT
 
@@ -33,7 +23,7 @@ def make(colours, tmp_path):
     """Build a trainer on the colours; the same arguments give the same run."""
     data = data_setup.load(colours)
 
-    def build(folder="run", recipe=None, drop_path=0.1, num_workers=0, **fields):
+    def build(folder="run", recipe=None, drop_path=0.1, num_workers=0, compile=False, **fields):
         torch.manual_seed(3)
         model = ViT(**SIZES, drop_path=drop_path)
         kept, held_out = data_setup.split(data.train, 0.2, seed=0)
@@ -43,8 +33,8 @@ def make(colours, tmp_path):
         output = tmp_path / folder
         output.mkdir(exist_ok=True)
         recipe = recipe or Recipe(**{"epochs": 4, "lr": 3e-3, "mixup": 0.2, "ema": 0.9, **fields})
-        description = {"class_names": data.class_names, "architecture": model.settings, "settings": {}}
-        return Trainer(model, *loaders, recipe, torch.device("cpu"), output, description)
+        return Trainer(model, loaders[0], recipe, torch.device("cpu"), class_names=data.class_names,
+                       val_loader=loaders[1], test_loader=loaders[2], output=output, compile=compile)
 
     return build
 
@@ -97,18 +87,17 @@ def test_resume_gives_the_weights_of_the_uninterrupted_run(make, monkeypatch):
     whole = make("whole")
     whole.fit()
     broken = make("broken")
-    step, calls = engine.train_step, []
+    step, calls = broken._step, []
 
-    def stop_in_the_third_epoch(*args):
+    def interrupted(batches):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 10:  # in the third epoch
             raise KeyboardInterrupt
-        return step(*args)
+        step(batches)
 
-    monkeypatch.setattr(engine, "train_step", stop_in_the_third_epoch)
+    monkeypatch.setattr(broken, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         broken.fit()
-    monkeypatch.setattr(engine, "train_step", step)
     again = resumed(make("broken"))
     for name, tensor in whole.final_model.state_dict().items():
         assert torch.equal(tensor, again.final_model.state_dict()[name]), name
@@ -116,7 +105,7 @@ def test_resume_gives_the_weights_of_the_uninterrupted_run(make, monkeypatch):
 
 
 @pytest.mark.parametrize("extra", [{"mixup": 0.0, "ema": 0.0}, {}], ids=["plain", "mixup and average"])
-@pytest.mark.parametrize("stop_after", [1, 3, 6, 11])  # takes effect a step later; an epoch has 4 steps
+@pytest.mark.parametrize("stop_after", [1, 3, 6, 11])  # an epoch has 4 steps
 def test_a_stop_at_any_step_changes_nothing(make, stop_after, extra):
     whole = make("whole", **extra)
     whole.fit()
@@ -132,7 +121,7 @@ def test_a_stop_at_any_step_changes_nothing(make, stop_after, extra):
 
 
 def count_down(steps, then):
-    """A hook that calls `then` at the step before the stop is to take effect."""
+    """A hook for an optimizer that calls `then` in its step of this number."""
     calls = []
 
     def hook(*_):
@@ -187,7 +176,7 @@ def test_resume_refuses_other_data(make):
     run.fit()
     renamed, smaller = make("run"), make("run")
     renamed.description["class_names"] = ["aaa", "blue", "green"]
-    smaller.images_of_an_epoch -= 1
+    smaller.images_per_epoch -= 1
     for other in (renamed, smaller):
         with pytest.raises(CheckpointError, match="the data have changed since"):
             other.resume()
@@ -220,12 +209,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(make, p
         return step(epoch)
 
     trainer._train_epoch = poisoned
-    with pytest.raises(Diverged, match="is (nan|inf) in epoch 3, after 0 of its 4 batches, at a learning rate of 0.00"):
+    with pytest.raises(Diverged, match="is (nan|inf) in epoch 3, seen at step 1 of 4, at a learning rate of 0.00"):
         trainer.fit()
     model, info = load_model(trainer.output)
     assert info.epoch == 2 and all(parameter.isfinite().all() for parameter in model.parameters())
-    if poison == "gradient":  # the step was not taken
-        assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["within an epoch", "at its end"])
@@ -266,12 +253,31 @@ def test_a_full_disk_costs_no_checkpoint(make, monkeypatch, error):
 
 
 def test_bfloat16_where_a_gpu_has_it(monkeypatch):
-    model = nn.Linear(2, 2)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)  # a T4
-    assert in_mixed_precision(model, torch.device("cuda")) is model
+    monkeypatch.setattr(torch, "autocast", lambda *given: given)
+    assert not isinstance(autocast(torch.device("cuda")), tuple)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-    assert in_mixed_precision(model, torch.device("cuda")).model is model
-    assert in_mixed_precision(model, torch.device("cpu")) is model
+    assert autocast(torch.device("cuda")) == ("cuda", torch.bfloat16)
+    assert not isinstance(autocast(torch.device("cpu")), tuple)
+
+
+def test_mixed_precision_around_a_model(monkeypatch):
+    monkeypatch.setattr("going_modular.recipe.autocast", lambda device: torch.autocast(device.type, torch.bfloat16))
+    model = nn.Linear(64, 2)
+    x = torch.randn(3, 64)
+    wrapped = MixedPrecision(model, "cpu")(x)
+    assert wrapped.dtype == torch.float32 and torch.equal(wrapped, wrapped.bfloat16().float())
+    assert not torch.equal(wrapped, model(x)) and torch.allclose(wrapped, model(x), atol=0.05)
+
+
+def test_clipping_and_schedule_around_any_loop():
+    weight = nn.Parameter(torch.zeros(4))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    clip_and_schedule(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step), clip_norm=0.1)
+    for _ in range(2):
+        weight.grad = torch.ones(4)
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.full((4,), -0.05 - 0.025), rtol=1e-3, atol=0)
 
 
 def test_random_state_is_that_of_one_device(monkeypatch):
@@ -290,10 +296,11 @@ def test_random_state_is_that_of_one_device(monkeypatch):
 
 
 def test_gradients_are_clipped(make):
-    trainer = make(clip_norm=0.01)
-    trainer.model.head.weight.grad = torch.ones_like(trainer.model.head.weight)
-    trainer._before_step()
-    assert trainer.model.head.weight.grad.norm().item() == pytest.approx(0.01, rel=1e-3)
+    trainer, norms = make(clip_norm=0.01, epochs=1), []
+    trainer.optimizer.register_step_pre_hook(lambda *_: norms.append(torch.stack(
+        [parameter.grad.norm() for parameter in trainer.model.parameters()]).norm().item()))
+    trainer.fit()
+    assert norms == pytest.approx([0.01] * 4, rel=1e-3)
 
 
 def test_the_running_average_is_what_is_kept(make):
@@ -304,18 +311,62 @@ def test_the_running_average_is_what_is_kept(make):
 
 
 def test_the_loss_is_smoothed_for_training_alone(make):
-    trainer = make(label_smoothing=0.2, mixup=0, ema=0)
-    logits, labels = torch.tensor([[4.0, 0, 0]]), torch.tensor([0])
-    assert trainer.loss_fn(logits, labels) > nn.functional.cross_entropy(logits, labels)
+    trainer = make(label_smoothing=0.2, mixup=0, ema=0, epochs=1, lr=1e-9)
     trainer.final_model.head.bias.data = torch.tensor([50.0, 0, 0])
     loss, accuracy = trainer.evaluate("test")
     assert accuracy == pytest.approx(1 / 3) and loss == pytest.approx(100 / 3, rel=0.05)
+    (row,) = trainer.fit()  # a third of the images is right, and pays 0.2 * 2 / 3 of 50; the others 50 less as much
+    assert row["train_loss"] == pytest.approx(100 / 3 + 0.2 * (2 / 3 * 50 / 3 - 50 / 3 * 2 / 3), rel=0.05)
 
 
 def test_torch_compile(make, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
     assert make(compile=True).trained is compiled[0]
+
+
+def test_without_a_folder_or_other_loaders_it_trains_alone(make, monkeypatch):
+    whole, alone = make(), make("alone")
+    whole.fit()
+    alone.output, alone.loaders["val"], alone.loaders["test"] = None, None, None
+    history = alone.fit()
+    assert torch.equal(weights_of(alone), weights_of(whole)) and not [*whole.output.parent.glob("alone/*")]
+    assert set(history[-1]) == {"epoch", "train_loss", "train_acc", "lr", "seconds"}
+    with pytest.raises(ValueError, match="a run without a folder can't be resumed"):
+        alone.resume()
+
+
+def test_checkpointing_computes_the_same(make):
+    whole, lean = make(), make("lean")
+    lean.model.checkpointing = True
+    whole.fit()
+    lean.fit()
+    assert torch.equal(weights_of(lean), weights_of(whole))
+
+
+def test_no_step_waits_for_the_device_where_nothing_is_shown(make, monkeypatch):
+    class Reads(TorchDispatchMode):
+        """Counts how often a number is read out of a tensor: on a GPU each of these would wait for it."""
+        count = 0
+
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            self.count += function is torch.ops.aten._local_scalar_dense.default
+            return function(*arguments, **(options or {}))
+
+    trainer, reads = make(epochs=1, mixup=0, ema=0), Reads()  # both read numbers that lie on the CPU
+    step = trainer._step
+
+    def watched(batches):
+        with reads:
+            step(batches)
+
+    monkeypatch.setattr(trainer, "_step", watched)
+    monkeypatch.setattr(trainer, "_show_progress", lambda images: None)  # reads on a CPU, as there it costs nothing
+    trainer.fit()
+    assert reads.count == 0
+    with reads:
+        trainer.metrics.loss.item()
+    assert reads.count == 1
 
 
 @pytest.mark.parametrize("fields, message", [

@@ -11,13 +11,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from going_modular import data_setup, engine
 from going_modular.experiments import MEASURED
 from going_modular.paper.positions import POSITION_VARIANTS
-from going_modular.trainer import in_mixed_precision, parameter_groups, warmup_cosine
+from going_modular.recipe import MixedPrecision, Recipe, clip_and_schedule
 from going_modular.vit import ViT, count_macs
 
 # What all rows share, by data set: how much is trained and how; the base model; what is varied around it.
@@ -107,16 +105,11 @@ def train(model: ViT, data: Images, size: dict, lr: float, device: torch.device 
     """Train a model by the recipe of notebook 09, without a line of output. Returns test_acc, test_loss, train_acc (of
     the last epoch, on the way), macs (of one image) and seconds."""
     data, model = data.to(device), model.to(device)
-    optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=lr, betas=(0.9, 0.95))
+    recipe = Recipe(epochs=size["epochs"], lr=lr)
+    optimizer = recipe.optimizer(model)
     steps = size["epochs"] * -(-len(data.train) // size["batch_size"])
-    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, steps // 10, steps))
-
-    def clip(*_) -> None:
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-
-    optimizer.register_step_pre_hook(clip)
-    optimizer.register_step_post_hook(lambda *_: schedule.step())
-    trained = in_mixed_precision(model, torch.device(device))
+    clip_and_schedule(optimizer, recipe.schedule(optimizer, steps), recipe.clip_norm)
+    trained = MixedPrecision(model, device)
     start = time.perf_counter()
     for _ in range(size["epochs"]):
         _, train_acc = engine.train_step(trained, batches(data, size), F.cross_entropy, optimizer, device)

@@ -9,7 +9,6 @@ measured/data_scale.json.
 import copy
 import json
 import statistics
-import tempfile
 
 import numpy as np
 import torch
@@ -21,7 +20,8 @@ from going_modular.data_setup import ImageData
 from going_modular.experiments import MEASURED
 from going_modular.experiments.cnn import cnn
 from going_modular.paper import finetune, masked, probe
-from going_modular.trainer import Recipe, Trainer
+from going_modular.recipe import Recipe
+from going_modular.trainer import Trainer
 from going_modular.vit import ViT
 
 DISHES = [dish for dish in drawn.SETS["drawn10"].classes if dish not in drawn.SETS["drawn"].classes]
@@ -56,38 +56,37 @@ def new_model(kind: str, num_classes: int, seed: int) -> nn.Module:
     return cnn(num_classes, CNN_WIDTH) if kind == "CNN" else ViT(num_classes=num_classes, **SIZES)
 
 
-def loaders(data: ImageData, samples: int, seed: int, lines: int) -> tuple[DataLoader, DataLoader]:
-    """Random views of the training pictures, of which one epoch is the `lines`th part of `samples`; and the test
-    pictures as they are. Raises ValueError where samples is no multiple of lines times the number of pictures."""
-    repeats, rest = divmod(samples, lines * len(data.train))
+def loaders(data: ImageData, samples: int, seed: int, epochs: int) -> tuple[DataLoader, DataLoader]:
+    """Random views of the training pictures, `samples` of them in so many epochs; and the test pictures as they are.
+    Raises ValueError where samples is no multiple of epochs times the number of pictures."""
+    repeats, rest = divmod(samples, epochs * len(data.train))
     if rest or not repeats:
-        raise ValueError(f"{samples} samples are no multiple of {lines} times {len(data.train)} pictures")
+        raise ValueError(f"{samples} samples are no multiple of {epochs} times {len(data.train)} pictures")
     view, plain = data_setup.train_transform(SIZES["image_size"], 0.6), data_setup.eval_transform(SIZES["image_size"])
     return (data_setup.make_loader(data.train, view, 64, shuffle=True, seed=seed, repeats=repeats),
             data_setup.make_loader(data.test, plain, 64))
 
 
-def pretrain(kind: str, data: ImageData, samples: int, seed: int, device: torch.device, lines: int = 2) -> nn.Module:
+def pretrain(kind: str, data: ImageData, samples: int, seed: int, device: torch.device, epochs: int = 2) -> nn.Module:
     """A new model, one of KINDS, trained by the recipe of notebook 09 until it has seen `samples` pictures, each time
-    another crop; it prints `lines` lines.
+    another crop. It is tested, and prints a line, after each of `epochs` equal parts of that.
 
     Few pictures are shown often, many seldom: all runs of one length cost the same. Raises ValueError as `loaders`.
     """
-    train, test = loaders(data, samples, seed, lines)
+    train, test = loaders(data, samples, seed, epochs)
     model = new_model(kind, len(data.class_names), seed)
-    with tempfile.TemporaryDirectory() as folder:
-        description = {"class_names": data.class_names, "architecture": {}, "settings": {}}
-        Trainer(model, train, test, test, Recipe(epochs=lines, seed=seed), device, folder, description).fit()
+    recipe = Recipe(epochs=epochs, seed=seed)
+    Trainer(model, train, recipe, device, class_names=data.class_names, test_loader=test).fit()
     return model
 
 
 def pretrain_masked(
-    data: ImageData, samples: int, seed: int, device: torch.device, lines: int = 2,
+    data: ImageData, samples: int, seed: int, device: torch.device, epochs: int = 2,
 ) -> masked.MaskedPatchPrediction:
     """The same for a ViT that learns without labels, by masked patch prediction; the ViT is the result's `vit`."""
-    train, _ = loaders(data, samples, seed, lines)
+    train, _ = loaders(data, samples, seed, epochs)
     task = masked.MaskedPatchPrediction(new_model("ViT", len(data.class_names), seed))
-    masked.train(task, train, lines, 2e-3, device)
+    masked.train(task, train, epochs, 2e-3, device)
     return task
 
 

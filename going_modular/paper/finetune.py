@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from going_modular import engine, weights
-from going_modular.trainer import in_mixed_precision
+from going_modular.recipe import MixedPrecision, clip_and_schedule
 from going_modular.vit import ViT
 
 
@@ -57,12 +57,6 @@ def fine_tune(
     from lr to 0 along half a cosine, gradients clipped at a norm of 1. What it returns is what engine.train returns."""
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(train_loader))
-
-    def clip(*_):
-        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
-
-    optimizer.register_step_pre_hook(clip)
-    optimizer.register_step_post_hook(lambda *_: schedule.step())
-    device = torch.device(device)
-    trained = in_mixed_precision(model, device)
+    clip_and_schedule(optimizer, schedule, clip_norm=1.0)
+    trained = MixedPrecision(model, device)
     return engine.train(trained, train_loader, test_loader, optimizer, nn.CrossEntropyLoss(), epochs, device)

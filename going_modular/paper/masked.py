@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from going_modular.trainer import parameter_groups, warmup_cosine
+from going_modular.recipe import Recipe, clip_and_schedule
 from going_modular.vit import ViT, patchify
 
 LEVELS = 8  # of each channel: 3 bits
@@ -92,13 +92,12 @@ def train(
 ) -> list[float]:
     """Train task and ViT on batches (images [batch, 3, H, W], anything), printing a line for each epoch.
 
-    AdamW, its learning rate rising over a tenth of the steps and falling along half a cosine; gradients are clipped at
-    a norm of 1. Returns the mean loss of each epoch.
+    The optimizer, its schedule and the clipping are those of Recipe. Returns the mean loss of each epoch.
     """
     task.to(device).train()
-    optimizer = torch.optim.AdamW(parameter_groups(task, weight_decay=0.05), lr, betas=(0.9, 0.95))
-    steps = epochs * len(loader)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, steps // 10, steps))
+    recipe = Recipe(epochs=epochs, lr=lr)
+    optimizer = recipe.optimizer(task)
+    clip_and_schedule(optimizer, recipe.schedule(optimizer, epochs * len(loader)), recipe.clip_norm)
     losses = []
     for epoch in range(epochs):
         total, count = torch.zeros((), device=device), 0
@@ -106,9 +105,7 @@ def train(
             loss = task.loss(images.to(device))
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(task.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
             total, count = total + loss.detach() * len(images), count + len(images)
         losses.append(total.item() / count)
         print(f"epoch {epoch + 1}/{epochs} | loss {losses[-1]:.3f}", flush=True)

@@ -1,0 +1,253 @@
+"""The options of a run, each described once: a field of Config is the option, its type, default, bounds and help.
+
+What suits few photos, many photos and digits differs: PRESETS has what each of them sets. What follows from data and
+device, `complete` fills in. The command's parser, its help, the checks and settings.json are made from the fields.
+"""
+import argparse
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import torch
+
+from going_modular.data_setup import NAMES, ImageData
+from going_modular.recipe import Recipe, check_bounds, option
+from going_modular.vit import VARIANTS
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # below 1,000 training images, which are soon known by heart
+    "few": dict(
+        images_shown=45_000, min_scale=0.25, trivial_augment=0.5, test_crops=3, drop_path=0.2, weight_decay=0.5,
+        mixup=0.5),
+    "many": dict(images_shown=31_000, min_scale=0.85),
+    # writing slants and varies, but has no mirror image and no colour
+    "digits": dict(
+        images_shown=31_000, min_scale=1.0, stretch=1.0, flip=False, color_jitter=0.0, turn=12.0, shear=0.15, zoom=0.12,
+        shift=0.05, test_shifts=True),
+}
+IMAGE_SIZES = {"mnist": 28, "drawn_digits": 28, "cifar10": 32, "cifar100": 32, "drawn_things": 32}  # pixels
+GROUPS = ("data", "model", "training", "output")
+
+
+@dataclass(kw_only=True)
+class Config(Recipe):
+    """All options of a run, complete. None stands for "as the variant says" in the sizes of the model.
+
+    Raises ValueError for values out of bounds, or that contradict one another.
+    """
+
+    data: str = option(
+        "a folder with train/CLASS/ and test/CLASS/, or one of " + ", ".join(NAMES) + "; auto takes the photos where "
+        "they can be had, else drawn food", "auto", group="data")
+    preset: str = option(
+        f"one of {', '.join(PRESETS)}: values for options that are not given; default: digits for mnist and "
+        "drawn_digits, else few below 1,000 training images", group="data")
+    skip_bad_images: bool = option("leave out images that can't be read, and count them", False, group="data")
+    hold_out: float = option(
+        "share of the training images that is held out to choose best.pt", 0.1, above=0, below=1, group="data")
+    min_scale: float = option(
+        "a random crop covers at least this share of a training image, unless its shape does not fit into it", 0.85,
+        above=0, most=1, group="data")
+    stretch: float = option(
+        "the most by which one side of a crop is longer than the other", 4 / 3, least=1, group="data")
+    flip: bool = option("mirror half of the training images", True, group="data")
+    turn: float = option("turn a training image by up to so many degrees", 0.0, least=0, most=180, group="data")
+    shear: float = option(
+        "shear a training image sideways by up to this share of its height", 0.0, least=0, most=1, group="data")
+    zoom: float = option(
+        "change width and height of what a training image shows by up to this share", 0.0, least=0, most=1,
+        group="data")
+    shift: float = option(
+        "move what a training image shows by up to this share of its side", 0.0, least=0, most=1, group="data")
+    color_jitter: float = option(
+        "brightness, contrast and saturation of a training image vary by up to this share", 0.2, least=0, most=1,
+        group="data")
+    trivial_augment: float = option(
+        "share of the training images that TrivialAugment changes", 0.0, least=0, most=1, group="data")
+    test_crops: int = option(
+        "a test image is seen in so many central crops, from the whole to 0.65 of its side, each with its mirror "
+        "image, and the probabilities are averaged; 1: as it is", 1, least=1, group="data")
+    test_shifts: bool = option(
+        "a test image is seen in five places, moved by a pixel along each diagonal and as it is, and the probabilities "
+        "are averaged", False, group="data")
+    repeats: int = option(
+        "times that an epoch shows each training image, each time another crop; default: until 1,000 images were shown",
+        least=1, group="data")
+    num_workers: int = option(
+        "processes that prepare images; default: none for images of up to 64 px, which are faster without, else one "
+        "for each processor, 8 at most", least=0, group="data", per_call=True)
+
+    model: str | None = option(
+        f"one of {', '.join(VARIANTS)}, with a patch size (B/16) or without; default: Mini on a CPU and for small "
+        "images, B/16 on a GPU", None, group="model")
+    weights: str | None = option(
+        "start from these weights, with a new head: a run folder or a checkpoint of this package, or a file or name "
+        "that weights.load takes; the model's sizes are then theirs", None, group="model")
+    patch_size: int | None = option(
+        "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 patches or more", None,
+        group="model")
+    image_size: int = option(
+        "side of the image in pixels; default: that of the data set for digits and things, else 64 on a CPU and 224 on "
+        "a GPU", group="model")
+    layers: int | None = option(
+        "number of encoder layers; default: the variant's, as for the next three", None, group="model")
+    hidden_size: int | None = option("size of a token", None, group="model")
+    heads: int | None = option("number of attention heads", None, group="model")
+    mlp_size: int | None = option("size of the hidden layer in the MLP", None, group="model")
+    pool: str | None = option(
+        "what the head reads: token (class token; the default) or mean (of all patches)", None, group="model")
+    dropout: float = option("dropout rate", 0.0, group="model")
+    drop_path: float = option("stochastic depth: rate of the last layer", 0.0, group="model")
+
+    images_shown: int = option(
+        "training images to show in all, which sets the epochs where they are not given", 31_000, least=1)
+    batch_size: int = option("images in a step, of all GPUs together", 64, least=1)
+    gradient_accumulation: int = option(
+        "a batch goes through the model in so many micro-batches, with less memory", 1, least=1, per_call=True)
+    checkpointing: bool = option(
+        "gradient checkpointing: keep less for the backward pass and compute it again; less memory, more time", False,
+        per_call=True)
+    shard: bool = option(
+        "with torchrun: split weights, gradients and AdamW's averages over the GPUs (FSDP2), for models too large to "
+        "train on one", False, per_call=True)
+    device: str = option("cpu, cuda or mps; auto takes the fastest there is", "auto", per_call=True)
+    compile: bool = option("use torch.compile", False, per_call=True)
+
+    output: Path | None = option(
+        "folder of this run; default: runs/DATA-MODEL-TIME", None, group="output", per_call=True)
+    resume: bool = option(
+        "go on with the run in --output, with its options", False, group="output", per_call=True)
+
+    def of_the_run(self) -> dict:
+        """What is kept in settings.json and in checkpoints: all options that a run that goes on must keep."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if not each.metadata["per_call"]}
+
+    def recipe(self) -> Recipe:
+        """The part of the options that decides how is trained."""
+        return Recipe(**{each.name: getattr(self, each.name) for each in fields(Recipe)})
+
+
+OPTIONS = {each.name: each for group in GROUPS for each in fields(Config) if each.metadata["group"] == group}
+TYPES = {name: next(part for part in get_args(kind) if part is not type(None)) if get_args(kind) else kind
+         for name, kind in get_type_hints(Config).items()}
+
+
+def flag(name: str) -> str:
+    """An option as it is typed: --batch-size."""
+    return f"--{name.replace('_', '-')}"
+
+
+def help_text(name: str) -> str:
+    """What --help says of an option: what it is, its default, and what each preset sets where that is another value."""
+    default, text = OPTIONS[name].default, OPTIONS[name].metadata["help"]
+    values = {preset: values[name] for preset, values in PRESETS.items() if values.get(name, default) != default}
+    if default is not MISSING and default is not None and TYPES[name] is not bool:
+        text += f" (default: {in_words(default)})"
+    if values:
+        text += f" ({', '.join(f'{preset}: {in_words(value)}' for preset, value in values.items())})"
+    return text
+
+
+def in_words(value: Any) -> str:
+    """A value as a person would write it: on or off, 0.25."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def parse(argv: Sequence[str] | None) -> dict[str, Any]:
+    """The options that were given, by name; those that were not are absent."""
+    parser = argparse.ArgumentParser(
+        "python -m going_modular.train", argument_default=argparse.SUPPRESS, allow_abbrev=False,
+        description="Train a Vision Transformer on images and say how well it learned. Without any option: on photos "
+        "of pizza, steak and sushi (drawn ones without a network), in a few minutes on a CPU, or ViT-B/16 on a GPU.",
+    )
+    sections = {group: parser.add_argument_group(group) for group in GROUPS}
+    for name, each in OPTIONS.items():
+        section, text = sections[each.metadata["group"]], help_text(name)
+        if TYPES[name] is bool:
+            # what a preset may turn on can be turned off again
+            either = any(name in values for values in PRESETS.values())
+            action = argparse.BooleanOptionalAction if either else "store_true"
+            section.add_argument(flag(name), action=action, help=text)
+        else:
+            metavar = {str: "NAME", int: "N", float: "X", Path: "FOLDER"}[TYPES[name]]
+            section.add_argument(flag(name), type=TYPES[name], metavar=metavar, help=text)
+    return vars(parser.parse_args(argv))
+
+
+def check(given: dict[str, Any]) -> None:
+    """Raise ValueError for a given option that makes no sense whatever the data are."""
+    for name, value in given.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, not {value}")
+        check_bounds(OPTIONS[name], value)
+    if given.get("preset", "few") not in PRESETS:
+        raise ValueError(f"unknown preset {given['preset']!r}: choose one of {', '.join(PRESETS)}")
+    if "epochs" in given and "images_shown" in given:
+        raise ValueError(f"{flag('images_shown')} sets the epochs: leave out it or {flag('epochs')}")
+    if given.get("test_shifts") and given.get("test_crops", 1) > 1:
+        raise ValueError(f"{flag('test_crops')} and {flag('test_shifts')} exclude each other: leave out one")
+    if given.get("shard") and given.get("ema"):
+        raise ValueError("with shard no running average of the weights is kept: leave out ema")
+    if given.get("weights") is not None:
+        for name in ("model", "patch_size", "layers", "hidden_size", "heads", "mlp_size", "pool"):
+            if given.get(name) is not None:
+                raise ValueError(f"--weights brings the whole model: leave out {flag(name)}")
+
+
+def words_of_before(stored: dict[str, Any]) -> dict[str, Any]:
+    """What a settings.json lacks that was written before there were presets: flips and shifts hung on the data's name.
+    """
+    digits = Path(stored["data"]).name in ("mnist", "drawn_digits")
+    shifts = digits and stored["test_crops"] == 5
+    return {"preset": "digits" if digits else "many", "flip": not digits, "test_shifts": shifts,
+            "test_crops": 1 if shifts else stored["test_crops"], "images_shown": 31_000}
+
+
+def default_image_size(device: torch.device) -> int:
+    return 64 if device.type == "cpu" else 224
+
+
+def complete(
+    given: dict[str, Any], data: ImageData, device: torch.device, stored: dict[str, Any] | None = None,
+) -> Config:
+    """The options of a run on these data: those given, before those stored by the run that goes on, before what the
+    preset sets, before what follows from data and device, before the defaults.
+
+    Raises ValueError for what makes no sense.
+    """
+    check(given)
+    known = {**(stored or {}), **given}
+    by_size = "few" if len(data.train) < 1000 else "many"
+    preset = known.get("preset", by_size if data.flip else "digits")
+    values = {**PRESETS[preset], **known, "preset": preset}
+    # What is asked for takes the place of the other way that a preset sets.
+    if given.get("test_shifts"):
+        values["test_crops"] = 1
+    elif "test_crops" in given:
+        values["test_shifts"] = False
+    if values.get("data", "auto") == "auto":
+        values["data"] = data.name
+
+    # the model and its sizes
+    if values.get("weights") is None:
+        values.setdefault("pool", "token")
+        values.setdefault("model", "Mini" if device.type == "cpu" or data.name in IMAGE_SIZES else "B/16")
+    size = values.setdefault("image_size", IMAGE_SIZES.get(data.name, default_image_size(device)))
+    model = values.get("model")
+    if model and "/" not in model and size > 0:  # the largest patch that leaves 7 x 7 patches or more
+        values.setdefault("patch_size", max(patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0))
+    if "lr" not in values:
+        variant = VARIANTS.get((model or "Mini").partition("/")[0], {})  # an unknown one is refused later
+        width = values.get("hidden_size") or variant.get("hidden_size", 96)
+        values["lr"] = 5e-4 if values.get("weights") else OPTIONS["lr"].default * 96 / max(width, 96)
+
+    # how often each image is shown
+    repeats = values.setdefault("repeats", math.ceil(1000 / len(data.train)))
+    values.setdefault("epochs", max(5, round(values["images_shown"] / len(data.train) / repeats)))
+    values.setdefault("num_workers", 0 if size <= 64 else min(os.cpu_count() or 1, 8))
+    return Config(**values)
