@@ -1,4 +1,5 @@
 """The checks of the exercises: right solutions are accepted, each known mistake is answered by its name."""
+import inspect
 import math
 import random
 import re
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from going_modular import vit
-from going_modular.lessons import exercises
+from going_modular.lessons import answers, comparing, exercises
 
 
 @pytest.fixture
@@ -253,7 +254,7 @@ def set_to(name, value):
     return lambda self: setattr(self, name, value(self))
 
 
-class Untold(nn.Module):  # no super().__init__()
+class WithoutSuper(nn.Module):  # no super().__init__()
     def __init__(self, **settings):
         self.size = 3
 
@@ -363,7 +364,7 @@ WRONG = {
                            "one and the same"),
     "vit of probabilities": ("vit", but(Net, forward=lambda self, x: Net.forward(self, x).softmax(-1)),
                              "softmax, logits"),
-    "not initialised": ("embed", Untold, r"must begin with super\(\).__init__\(\)"),
+    "not initialised": ("embed", WithoutSuper, r"must begin with super\(\).__init__\(\)"),
     "no module": ("embed", dict, "a subclass of nn.Module"),
     "an object": ("embed", nn.Identity(), "give the class itself"),
 }
@@ -441,16 +442,21 @@ def test_the_readers_random_state_stays_and_does_not_matter(ask, name):
     assert texts[0] == texts[1]
 
 
+def test_help_tells_that_a_check_returns_true_or_false():
+    checks = [check for name, check in vars(exercises).items() if name.startswith("check_")]
+    assert checks and all(inspect.signature(check).return_annotation is bool for check in checks)
+
+
 def test_sizes_differ():
-    for s in exercises._sizes():
+    for s in comparing.draw_sizes():
         assert s.in_channels * s.patch_size**2 != s.hidden_size != 3 * s.patch_size**2
         assert s.images[2] != s.images[3]
         assert s.num_heads > 1 and len({s.hidden_size, s.mlp_size, s.num_patches, s.num_heads, s.num_classes}) == 5
 
 
-@pytest.mark.parametrize("name", exercises.ANSWERS)
+@pytest.mark.parametrize("name", answers.ANSWERS)
 def test_answers(ask, name):
-    expected, hint = exercises.ANSWERS[name]
+    expected, hint = answers.ANSWERS[name]
     assert ask("number", name, expected) == (True, "correct")
     assert ask("number", name, torch.tensor(expected, dtype=torch.double)) == (True, "correct")
     assert ask("number", name, 1.1 * expected + 1) == (False, hint)
@@ -461,7 +467,7 @@ def test_answers(ask, name):
 
 def test_answers_are_the_models():
     def of(name):
-        return exercises.ANSWERS[name][0]
+        return answers.ANSWERS[name][0]
 
     with torch.device("meta"):
         model = vit.ViT.from_variant("B/16")
@@ -509,7 +515,7 @@ def test_small_functions(ask, name):
         assert not verdict and re.search(words, text), text
 
 
-@pytest.mark.parametrize("name", exercises.FUNCTIONS)
+@pytest.mark.parametrize("name", answers.FUNCTIONS)
 def test_the_references_of_small_functions_agree_with_themselves(ask, name):
-    assert ask("function", name, exercises.FUNCTIONS[name][0]) == (True, "correct")
+    assert ask("function", name, answers.FUNCTIONS[name].reference) == (True, "correct")
     assert not ask("function", name, same)[0]
