@@ -11,7 +11,7 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
 
 from going_modular import drawn, plots  # noqa: E402
-from going_modular.lessons import diagrams  # noqa: E402
+from going_modular.lessons import animations, diagrams  # noqa: E402
 
 
 def digits_and_things() -> Image.Image:
@@ -26,7 +26,7 @@ def digits_and_things() -> Image.Image:
 
 def tokens() -> list[Image.Image]:
     pizza = drawn.draw_food("pizza", np.random.default_rng(13), size=240)
-    return diagrams.patches_animation(pizza, patch_size=80)
+    return animations.patches_animation(pizza, patch_size=80)
 
 
 def save_gif(frames: list[Image.Image], file: Path) -> None:
@@ -43,7 +43,7 @@ PICTURES = {
     "drawn_digits_and_things.png": digits_and_things,
 }
 FIGURES = {"architecture.png": diagrams.architecture}
-ANIMATIONS = {"image_to_tokens.gif": tokens, "forward_pass.gif": diagrams.forward_animation}
+ANIMATIONS = {"image_to_tokens.gif": tokens, "forward_pass.gif": animations.forward_animation}
 
 if __name__ == "__main__":
     matplotlib.use("Agg")

@@ -6,11 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image, ImageSequence
 
 from going_modular import drawn
-from going_modular.lessons import diagrams
+from going_modular.lessons import animations, diagrams, primitives
 from going_modular.plots import GREEN
 from going_modular.vit import patchify
 
@@ -63,10 +64,10 @@ def test_drawing(name):
 
 
 def test_the_check_of_texts_fails_where_it_should():
-    figure, axis = diagrams.canvas(3, 2)
-    diagrams.write(axis, 1, 1, "one")
+    figure, axis = primitives.canvas(3, 2)
+    primitives.put_text(axis, 1, 1, "one")
     check_texts(figure)
-    diagrams.write(axis, 1.1, 1, "another")
+    primitives.put_text(axis, 1.1, 1, "another")
     with pytest.raises(AssertionError, match="overlaps"):
         check_texts(figure)
 
@@ -84,7 +85,7 @@ def test_image_to_patches_draws_all_patches_in_order():
         patch = middle[::scale, ::scale].transpose(2, 0, 1).ravel()
         np.testing.assert_allclose(patch, expected[i], atol=1e-6)
     for column, i in zip(columns, (0, 1, 2, 3, 4, 5, 8), strict=True):  # each number as a shade of its channel
-        shades = column[:, 0] / np.repeat([diagrams.to_rgb(color) for color in diagrams.CHANNELS], 16, axis=0)
+        shades = column[:, 0] / np.repeat([to_rgb(color) for color in primitives.CHANNELS], 16, axis=0)
         np.testing.assert_allclose(shades[:, 0], expected[i], atol=1e-6)
 
 
@@ -107,23 +108,23 @@ def test_heat_map_shows_its_numbers():
 def frames_of_token(frame: Image.Image) -> int:
     """How many green frames, each around a token with its position, the fullest line of pixels runs through."""
     pixels = np.asarray(frame).astype(float)
-    green = np.abs(pixels - 255 * np.array(diagrams.to_rgb(GREEN))).sum(-1) < 150
+    green = np.abs(pixels - 255 * np.array(to_rgb(GREEN))).sum(-1) < 150
     edges = np.maximum(np.diff(green.astype(int), axis=1), 0).sum(1)  # two a frame, but one at its upper edge
     return edges.max() // 2
 
 
 def test_patches_animation_ends_with_all_tokens(monkeypatch):
-    play = diagrams.play
-    monkeypatch.setattr(diagrams, "play", lambda scene, steps: play(scene, [(1, 1)] * len(steps)))
-    frames = diagrams.patches_animation(Image.new("RGB", (32, 32), "black"), 16)
+    render = animations.render_frames
+    monkeypatch.setattr(animations, "render_frames", lambda scene, steps: render(scene, [(1, 1)] * len(steps)))
+    frames = animations.patches_animation(Image.new("RGB", (32, 32), "black"), 16)
     assert len(frames) == 12 and len({frame.size for frame in frames}) == 1
     assert frames_of_token(frames[0]) == 0 and frames_of_token(frames[-1]) == 5
     assert plt.get_fignums() == []
 
 
 def test_forward_animation_scenes(monkeypatch):
-    monkeypatch.setattr(diagrams, "play", lambda scene, steps: (scene, len(steps)))
-    scene, steps = diagrams.forward_animation()
+    monkeypatch.setattr(animations, "render_frames", lambda scene, steps: (scene, len(steps)))
+    scene, steps = animations.forward_animation()
     for step in range(steps):
         figure = scene(step + 1)
         check_texts(figure)

@@ -13,7 +13,7 @@ import math
 import random
 import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ParamSpec
 
@@ -261,7 +261,7 @@ def require_result(result: Any, expected: Any) -> None:
         raise NotYet("the result is not finite, there is nan or inf in it")
 
 
-def require_gradients(result: Any, sources: dict[str, torch.Tensor]) -> None:
+def require_gradients(result: Any, sources: Mapping[str, torch.Tensor]) -> None:
     """Raise NotYet where no gradient leads from the result back to one of the sources, name -> tensor."""
     # Random weights for the sum: the gradient of a plain sum is zero behind a softmax or a LayerNorm.
     loss = sum((part * torch.randn_like(part)).sum() for part in as_tuple(result))
