@@ -1,4 +1,5 @@
 """Drawn pictures: the same everywhere, complete or absent on disk, and not to be told apart by colour."""
+
 import numpy as np
 import pytest
 import torch
