@@ -454,7 +454,7 @@ def _resolve(name: str, root: Path) -> tuple[str, Path | None, str]:
         return name, path, f"{origin}, since {why}"
     if name in drawn.SETS:
         with _writing(root):
-            path = drawn.write(name, root)
+            path = drawn.write_set(name, root)
         return name, path, f"drawn in {path}"
     if is_path(name, root):
         path = Path(name).expanduser()

@@ -114,12 +114,12 @@ def test_unknown_names_are_refused_and_the_known_ones_listed(call, known):
 
 def test_write_refuses_unknown_names_and_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="drawn_digits"):
-        drawn.write("drawn3", tmp_path)
+        drawn.write_set("drawn3", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_write_is_balanced_and_lossless(tmp_path, small):
-    target = drawn.write(small, tmp_path / "new", seed=5)
+    target = drawn.write_set(small, tmp_path / "new", seed=5)
     assert target == tmp_path / "new" / small
     for split, count in (("train", 3), ("test", 2)):
         for label in drawn.FOOD[:3]:
@@ -132,9 +132,9 @@ def test_write_is_balanced_and_lossless(tmp_path, small):
 
 
 def test_write_leaves_what_is_there(tmp_path, small):
-    target = drawn.write(small, tmp_path)
+    target = drawn.write_set(small, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
-    assert drawn.write(small, tmp_path, seed=1) == target
+    assert drawn.write_set(small, tmp_path, seed=1) == target
     assert {path: path.stat().st_mtime_ns for path in target.rglob("*")} == before
 
 
@@ -150,10 +150,10 @@ def test_an_interrupted_write_is_not_taken_for_complete(tmp_path, small, monkeyp
     broken = drawn.DrawnSet(drawn.FOOD[:3], 16, "RGB", 3, 2, interrupted)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setitem(drawn.SETS, small, broken)
-        drawn.write(small, tmp_path)
+        drawn.write_set(small, tmp_path)
     assert not list(tmp_path.iterdir())
     (tmp_path / f".{small}-killed" / small / "train").mkdir(parents=True)  # what a kill leaves behind
-    assert len(list(drawn.write(small, tmp_path).glob("*/*/*.png"))) == 15
+    assert len(list(drawn.write_set(small, tmp_path).glob("*/*/*.png"))) == 15
 
 
 def test_two_writers_agree(tmp_path, small, monkeypatch):
@@ -162,12 +162,12 @@ def test_two_writers_agree(tmp_path, small, monkeypatch):
     def slow(dish, rng, size):
         if not (tmp_path / small).exists():
             monkeypatch.setitem(drawn.SETS, small, quick)
-            drawn.write(small, tmp_path)
+            drawn.write_set(small, tmp_path)
         return drawn.draw_food(dish, rng, size)
 
     quick = drawn.SETS[small]
     monkeypatch.setitem(drawn.SETS, small, drawn.DrawnSet(drawn.FOOD[:3], 16, "RGB", 3, 2, slow))
-    assert drawn.write(small, tmp_path) == tmp_path / small
+    assert drawn.write_set(small, tmp_path) == tmp_path / small
     assert [path.name for path in tmp_path.iterdir()] == [small]
     assert len(list((tmp_path / small).glob("*/*/*.png"))) == 15
 

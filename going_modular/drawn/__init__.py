@@ -16,7 +16,7 @@ above it:
 
 from going_modular.drawn.digits import DIGITS, draw_digit
 from going_modular.drawn.dishes import FOOD, draw_food
-from going_modular.drawn.sets import SETS, DrawnSet, draw_set, sheet, write
+from going_modular.drawn.sets import SETS, DrawnSet, draw_set, sheet, write_set
 from going_modular.drawn.things import THINGS, draw_thing
 
 __all__ = [
@@ -30,5 +30,5 @@ __all__ = [
     "draw_set",
     "draw_thing",
     "sheet",
-    "write",
+    "write_set",
 ]

@@ -72,7 +72,7 @@ def draw_set(
             yield class_name, index, draw_picture(drawn, label, split, index, seed, size)
 
 
-def write(name: str, folder: Path | str, seed: int = 0) -> Path:
+def write_set(name: str, folder: Path | str, seed: int = 0) -> Path:
     """Draw a whole set into folder/NAME/{train,test}/CLASS/0000.png and return folder/NAME.
 
     The files are written into a temporary folder beside it, which is renamed when complete:
