@@ -180,7 +180,7 @@ def compare(library: str, variant: str, dtype: torch.dtype = torch.float32, grad
     torch.manual_seed(seed)
     s = sizes_of(variant)
     with torch.device("meta"):  # no weights of its own: any that were not loaded would be garbage
-        ours = ViT(image_size, num_classes=CLASSES, **s, **weights.LAYOUTS[library].settings)
+        ours = ViT(image_size, num_classes=CLASSES, **s, **weights.LAYOUTS[library].default_settings)
     ours = ours.to_empty(device="cpu").to(dtype).eval()
     image = torch.rand(1, 3, image_size, image_size, dtype=dtype) * 2 - 1
     if library == "official":
@@ -217,7 +217,7 @@ def compare_gradients(ours: ViT, theirs: nn.Module, image: torch.Tensor) -> dict
         gradients[name] = {"image": image.grad, **{name.removeprefix("model."): parameter.grad
                                                    for name, parameter in model.named_parameters()}}
     of_image = difference(gradients["ours"].pop("image"), gradients["theirs"].pop("image"))
-    layout, source = weights.identify(weights.open_source(gradients["theirs"]))
+    layout, source = weights.identify_layout(weights.open_source(gradients["theirs"]))
     of_weights = max(difference(ours, layout.read(name, source.get)) for name, ours in gradients["ours"].items())
     return {"gradient of the image": of_image, "gradients of the weights": of_weights}
 

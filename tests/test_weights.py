@@ -1,4 +1,5 @@
 """Weights of others in and out: their numbers, and a clear refusal of what does not fit."""
+import importlib
 import os
 import pickle
 import re
@@ -14,8 +15,10 @@ from torchvision.models import VisionTransformer
 
 from benchmarks import parity
 from going_modular import predictions, weights
-from going_modular.vit import ViT
-from going_modular.weights import WeightsError
+from going_modular.vit import VARIANTS, ViT
+from going_modular.weights import WeightsError, loading
+from going_modular.weights.__main__ import main
+from going_modular.weights.interpolation import POSITION_INTERPOLATIONS
 
 timm = pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")
@@ -57,9 +60,9 @@ def test_at_384_px_positions_are_interpolated_the_librarys_way(library):
     assert parity.compare(library, "Ti/16", image_size=384)["logits"] < 1e-5
 
 
-def test_the_ways_to_interpolate_differ():
+def test_the_interpolations_of_positions_differ():
     positions = torch.randn(1, 1 + 16, 8)
-    results = [weights.resize_positions(positions, 6, way) for way in weights.POSITIONS]
+    results = [weights.resize_positions(positions, 6, kind) for kind in POSITION_INTERPOLATIONS]
     for i, a in enumerate(results):
         assert a.shape == (1, 37, 8) and torch.equal(a[:, 0], positions[:, 0])
         assert all((a - b).abs().max() > 0.01 for b in results[:i])
@@ -69,7 +72,8 @@ def test_the_ways_to_interpolate_differ():
 
 def tiny(kind: str = "timm", **options) -> ViT:
     """A small ViT with everything random, as a library computes it."""
-    settings = {**TINY, "image_size": 32, "num_classes": 5, **weights.LAYOUTS[kind].settings, **options}
+    settings = {**TINY, "image_size": 32, "num_classes": 5, **weights.LAYOUTS[kind].default_settings,
+                **options}
     return parity.redraw(ViT(**settings))
 
 
@@ -171,7 +175,7 @@ def test_epsilon_gelu_and_heads_come_from_a_module():
 
 
 def test_transformers_epsilon_is_set():
-    theirs = parity.TransformersModel(32, {**weights.VARIANTS["Ti"], "patch_size": 8})
+    theirs = parity.TransformersModel(32, {**VARIANTS["Ti"], "patch_size": 8})
     assert weights.load("Ti/8", theirs.model).settings["layer_norm_eps"] == 1e-12
 
 
@@ -296,7 +300,7 @@ def test_preprocessing_is_torchvisions(photo, monkeypatch):
         enum = torchvision.models.get_model_weights(name)[variant]
         theirs = enum.transforms()
         monkeypatch.setattr(torchvision.models, "get_model", lambda *_, **__: redrawn_torchvision())
-        ours = weights.open_source(f"torchvision:{name}/{variant}").preprocessing.at(theirs.crop_size[0])
+        ours = weights.open_source(f"torchvision:{name}/{variant}").preprocessing.transform(theirs.crop_size[0])
         torch.testing.assert_close(ours(photo), theirs(photo), atol=1e-6, rtol=0)
 
 
@@ -308,18 +312,18 @@ def test_preprocessing_is_timms(photo, monkeypatch):
         module = parity.timm_model(32, TINY)
         module.pretrained_cfg = config
         monkeypatch.setattr(timm, "create_model", lambda *_, module=module, **__: module)
-        ours = weights.open_source(f"timm:{name}").preprocessing.at(size)
+        ours = weights.open_source(f"timm:{name}").preprocessing.transform(size)
         torch.testing.assert_close(ours(photo), theirs(photo), atol=1e-6, rtol=0)
 
 
 def test_preprocessing_is_transformers(photo):
     theirs = transformers.ViTImageProcessor()(photo, return_tensors="pt")["pixel_values"][0]
-    ours = weights.LAYOUTS["transformers"].preprocessing.at(224)(photo)
+    ours = weights.LAYOUTS["transformers"].preprocessing.transform(224)(photo)
     assert (ours - theirs).abs().max() <= 2.01 / 255  # it scales tensors, not PIL images: one grey level
 
 
 def test_preprocessing_is_the_official_codes(photo):
-    ours = weights.LAYOUTS["official"].preprocessing.at(224)(photo)
+    ours = weights.LAYOUTS["official"].preprocessing.transform(224)(photo)
     pixels = torch.from_numpy(np.asarray(photo).copy()).permute(2, 0, 1)[None].float()
     theirs = torch.nn.functional.interpolate(pixels, (224, 224), mode="bilinear")[0]  # as tf.image.resize
     torch.testing.assert_close(ours, (theirs - 127.5) / 127.5, atol=1e-5, rtol=0)
@@ -385,11 +389,11 @@ def test_sources_that_are_none(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.97])
-def test_half_a_file_is_refused_and_nothing_changed(kind, share, tmp_path):
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.97])
+def test_part_of_a_file_is_refused_and_nothing_changed(kind, fraction, tmp_path):
     file = saved(kind, tmp_path)
     whole = file.read_bytes()
-    file.write_bytes(whole[:int(share * len(whole))])
+    file.write_bytes(whole[:int(fraction * len(whole))])
     model = tiny(kind)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(WeightsError, match=re.escape(file.name)):
@@ -443,7 +447,7 @@ def test_a_name_that_cannot_be_had(monkeypatch):
 
 def test_a_library_that_is_missing(monkeypatch, tmp_path):
     file = saved("timm", tmp_path)
-    monkeypatch.setattr(weights.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    monkeypatch.setattr(importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     with pytest.raises(WeightsError, match="safetensors is needed to read .*: pip install safetensors"):
         weights.load(tiny(), file)
     with pytest.raises(WeightsError, match="timm is needed to download vit_base: pip install timm"):
@@ -457,13 +461,13 @@ def test_a_library_that_is_missing(monkeypatch, tmp_path):
 def test_info_and_convert(tmp_path, capsys):
     theirs = redrawn_torchvision()
     torch.save(theirs.state_dict(), tmp_path / "w.pth")
-    assert weights.main(["info", str(tmp_path / "w.pth")]) == 0
+    assert main(["info", str(tmp_path / "w.pth")]) == 0
     out = capsys.readouterr().out
     for line in (r"layout\s+torchvision", r"variant\s+Ti/8", r"image size\s+32 px, patches of 8 px", r"classes\s+7",
                  r"tanh layer\s+none", rf"parameters\s+{sum(p.numel() for p in theirs.parameters()):,}"):
         assert re.search(line, out), line
     assert "problems" not in out
-    assert weights.main(["convert", str(tmp_path / "w.pth"), "transformers", str(tmp_path / "w.safetensors")]) == 0
+    assert main(["convert", str(tmp_path / "w.pth"), "transformers", str(tmp_path / "w.safetensors")]) == 0
     assert "transformers must be told: layer_norm_eps = 1e-06" in capsys.readouterr().out
     x = images()
     again = weights.load(ViT.from_variant("Ti/8", image_size=32, num_classes=7, layer_norm_eps=1e-12),
@@ -474,11 +478,11 @@ def test_info_and_convert(tmp_path, capsys):
 def test_info_tells_what_is_wrong(tmp_path, capsys):
     state = state_of(saved("timm", tmp_path))
     torch.save({**without(state, "norm.bias"), "odd": torch.zeros(1)}, tmp_path / "w.pth")
-    assert weights.main(["info", str(tmp_path / "w.pth")]) == 0
+    assert main(["info", str(tmp_path / "w.pth")]) == 0
     assert "missing: norm.bias; left over: odd" in capsys.readouterr().out
-    assert weights.main(["info", str(tmp_path / "nothing")]) == 2
+    assert main(["info", str(tmp_path / "nothing")]) == 2
     assert capsys.readouterr().err.startswith("error: there is no file")
-    assert weights.main(["convert", str(tmp_path / "w.pth"), "timm", "x.pth"]) == 2
+    assert main(["convert", str(tmp_path / "w.pth"), "timm", "x.pth"]) == 2
     assert "no variant has these sizes" in capsys.readouterr().err
 
 
@@ -488,10 +492,10 @@ def test_a_run_of_ours_is_told_and_converted(tmp_path, capsys):
     checkpoint = {"model": model.state_dict(), "architecture": model.settings, "settings": {}, "epoch": 1,
                   "class_names": ["pizza", "steak"]}
     torch.save(checkpoint, tmp_path / "last.pt")
-    assert weights.main(["info", str(tmp_path)]) == 0
+    assert main(["info", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert re.search(r"variant\s+Mini/8", out) and "2: pizza, steak" in out
-    assert weights.main(["convert", str(tmp_path / "last.pt"), "timm", str(tmp_path / "w.safetensors")]) == 0
+    assert main(["convert", str(tmp_path / "last.pt"), "timm", str(tmp_path / "w.safetensors")]) == 0
     theirs = timm.models.VisionTransformer(32, 8, num_classes=2, embed_dim=96, depth=4, num_heads=3).eval()
     theirs.load_state_dict(safetensors_torch.load_file(tmp_path / "w.safetensors"))
     x = images()
@@ -503,6 +507,6 @@ def test_each_tensor_of_a_file_is_read_once(tmp_path, monkeypatch):
     source = weights.open_source(saved("official", tmp_path, model))
     read, get = [], source.get
     source.get = lambda name: read.append(name) or get(name)
-    monkeypatch.setattr(weights, "open_source", lambda _: source)
+    monkeypatch.setattr(loading, "open_source", lambda _: source)
     weights.load(ViT(**model.settings), "file")
-    assert sorted(read) == sorted(source.shapes)
+    assert sorted(read) == sorted(source.meta_tensors)

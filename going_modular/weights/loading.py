@@ -1,0 +1,269 @@
+"""Weights of other libraries into a ViT: find the layout, check all shapes, copy the tensors."""
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from going_modular import utils
+from going_modular.vit import VARIANTS, ViT
+from going_modular.weights.interpolation import POSITION_INTERPOLATIONS, resize_positions
+from going_modular.weights.layouts import LAYOUTS, UNSUPPORTED, Layout
+from going_modular.weights.sources import Source, WeightsError, open_source
+
+MOST_LISTED = 20  # mismatches that a message lists
+
+
+def load(
+    model_or_variant: ViT | str, source: Mapping[str, torch.Tensor] | nn.Module | str | Path,
+    num_classes: int | None = None, image_size: int | None = None, positions: str = "official",
+) -> ViT:
+    """Load weights of another library.
+
+    model_or_variant: a ViT, which is filled in place, or a variant ("B/16"), which is built to fit
+        the source.
+    source: a file (.npz, .safetensors, or one of torch.save), a state dict, a module, or a name
+        that is downloaded by the library that owns it: torchvision:MODEL/WEIGHTS, timm:MODEL,
+        transformers:OWNER/MODEL. The layout is found out by the names inside.
+    num_classes: None keeps the source's classes and head; another number gives a new head, one
+        linear layer of zeros.
+    image_size: in pixels; None keeps the source's; at another one the position embeddings are
+        interpolated.
+    positions: whose interpolation: "official" (the paper's, Section 3.2), "timm", "torchvision" or
+        "transformers".
+    A given model must have the source's sizes, or these. Returns the model, with the attribute
+    `preprocessing`: the transform for its weights, PIL image -> [3, image_size, image_size].
+    Raises WeightsError where the layout is unknown, or anything is missing, left over, or of
+    another shape; a given model is unchanged then.
+    """
+    opened = open_source(source)
+    layout, opened = identify_layout(opened)
+    settings = infer_settings(layout, opened)
+
+    # What is to differ from the source: the head, and the image size.
+    new_head = num_classes not in (None, settings["num_classes"])
+    if new_head:
+        # A pre-training head goes as a whole, with its tanh layer (Section 3.1).
+        settings |= {"num_classes": num_classes, "representation_size": None}
+    if settings["num_classes"] is None:
+        raise WeightsError(f"the source has no head ({layout.library_names('head.weight')[0]}): "
+                           "say how many classes a fresh one is for, num_classes=...")
+    new_size = settings["image_size"] if image_size is None else image_size
+    resized = new_size != settings["image_size"]
+    if resized:
+        if new_size % settings["patch_size"]:
+            raise WeightsError(f"the patch size {settings['patch_size']} does not divide the image "
+                               f"size {new_size}")
+        settings["image_size"] = new_size
+    if positions not in POSITION_INTERPOLATIONS:
+        raise WeightsError(f"positions must be one of {', '.join(POSITION_INTERPOLATIONS)}, "
+                           f"not {positions!r}")
+
+    if isinstance(model_or_variant, str):
+        model, given = _build(model_or_variant, settings, layout), False
+    else:
+        model, given = model_or_variant, True
+
+    # All is compared before a number is copied, so that a model is filled as a whole or not at all.
+    expected = {**settings, "pool": "token"}
+    differences = [f"{name} is {model.settings[name]} in the model, {value} in the source"
+                   for name, value in expected.items() if model.settings[name] != value]
+    if differences:
+        raise WeightsError("; ".join(differences))
+    if mismatches := find_mismatches(layout, opened, model, new_head):
+        raise WeightsError("the weights do not fit the model; " + summarise(mismatches))
+
+    def new_value(name: str) -> torch.Tensor:
+        if new_head and name.startswith("head."):
+            return torch.zeros(())  # copy_ repeats it to the head's shape
+        tensor = layout.read(name, opened.get)
+        if resized and name == "position_embedding":
+            return resize_positions(tensor, new_size // settings["patch_size"], positions)
+        return tensor
+
+    if not given:
+        model.to_empty(device=torch.get_default_device())  # on the meta device it has no memory yet
+    state = model.state_dict()  # shares its memory with the model
+    new_values: Iterable[tuple[str, torch.Tensor]] = ((name, new_value(name)) for name in state)
+    if opened.lazy and given:
+        # That a file is damaged may show only at its last tensor, so all are read before the first
+        # of a given model's is changed. A model built here is dropped with the error: it is filled
+        # one tensor at a time, and the weights never stand in memory twice.
+        new_values = list(new_values)
+    for name, value in new_values:
+        state[name].copy_(value)
+    preprocessing = opened.preprocessing or layout.preprocessing
+    model.preprocessing = preprocessing.transform(settings["image_size"])
+    return model
+
+
+def _build(variant: str, settings: dict[str, Any], layout: Layout) -> ViT:
+    """A ViT of this variant, with the source's settings for all else, on the meta device: as all
+    weights are replaced, none are drawn."""
+    # The variant keeps its own sizes, and load says which of them differ from the source's.
+    variant_sizes = {"num_layers", "hidden_size", "mlp_size", "num_heads"}
+    others = {name: value for name, value in settings.items() if name not in variant_sizes}
+    try:
+        with torch.device("meta"):
+            return ViT.from_variant(variant, **others)
+    except ValueError as error:
+        raise WeightsError(
+            f"{error} (the source: {layout.kind}, {settings['in_channels']} channels)") from None
+
+
+def identify_layout(source: Source) -> tuple[Layout, Source]:
+    """The layout of a source, and the source under the names of that layout.
+
+    Raises WeightsError for an unknown layout, and for relatives of the ViT that none of the layouts
+    can hold.
+    """
+    layout, names = _find_layout(source.meta_tensors)
+    # Relatives of the ViT often have the names of a known layout and some more. Which model it is
+    # says more than which names are left over.
+    unsupported = []
+    for pattern, description in UNSUPPORTED:
+        found = [name for name in source.meta_tensors if re.search(pattern, name)]
+        if found:
+            unsupported.append(f"{description} ({found[0]})")
+    if unsupported:
+        raise WeightsError("this is no Vision Transformer of the paper: it has "
+                           + "; ".join(unsupported))
+    if layout is None:
+        if "patch_embedding.projection.weight" in source.meta_tensors:
+            raise WeightsError("these are weights of this package itself: use utils.load_model, or "
+                               "load_state_dict")
+        raise WeightsError("unknown layout, with names such as "
+                           f"{', '.join(list(source.meta_tensors)[:3])}; known are: "
+                           f"{', '.join(LAYOUTS)}")
+    if (class_token := layout.library_names("class_token")[0]) not in names:
+        raise WeightsError(f"there is no class token ({layout.kind}: {class_token} is missing)")
+    meta_tensors = {name: source.meta_tensors[original] for name, original in names.items()}
+    renamed = replace(
+        source, meta_tensors=meta_tensors, get=lambda name: source.get(names[name]))
+    return layout, renamed
+
+
+def _find_layout(originals: Iterable[str]) -> tuple[Layout | None, dict[str, str]]:
+    """The layout whose signature is among a source's names, None where there is none; and a dict
+    from the layout's names to the original ones, which may be those of another version."""
+    for layout in LAYOUTS.values():
+        names = {}
+        for original in originals:
+            name = original
+            for pattern, replacement in layout.renames:
+                name = re.sub(pattern, replacement, name)
+            names[name] = original
+        if layout.signature in names:
+            return layout, names
+    return None, {}
+
+
+def infer_settings(layout: Layout, source: Source) -> dict[str, Any]:
+    """The settings of the ViT that a source fits, as far as it tells them.
+
+    num_heads is among them only where the source's shapes or its module tell it: q, k and v as
+    matrices do not. num_classes is None where the source has no head, representation_size where it
+    has no tanh layer.
+    Raises WeightsError where a tensor that tells a setting is missing, and for position embeddings
+    of another number than a class token and a square of patches have.
+    """
+    def shape(name: str) -> torch.Size:
+        library_names = layout.library_names(name)
+        missing = [theirs for theirs in library_names if theirs not in source.meta_tensors]
+        if missing:
+            raise WeightsError(f"missing: {', '.join(missing)}")
+        return layout.read(name, source.meta_tensors.__getitem__).shape
+
+    def length(name: str) -> int | None:
+        bias = source.meta_tensors.get(layout.library_names(name)[0])
+        return None if bias is None else len(bias)
+
+    from_shapes = layout.settings_from_shapes(source.meta_tensors.__getitem__)
+    settings = {**layout.default_settings, **from_shapes, **source.settings}
+    _, tokens, hidden_size = shape("position_embedding")
+    grid = math.isqrt(tokens - 1)
+    if grid**2 != tokens - 1:
+        raise WeightsError(f"{tokens} position embeddings are not those of a class token and a "
+                           "square of patches")
+    num_layers = 0
+    while layout.library_names(f"blocks.{num_layers}.norm1.weight")[0] in source.meta_tensors:
+        num_layers += 1
+    return settings | {
+        "num_classes": length("head.bias"), "representation_size": length("pre_logits.0.bias"),
+        "image_size": grid * settings["patch_size"], "num_layers": num_layers,
+        "hidden_size": hidden_size, "mlp_size": shape("blocks.0.mlp.hidden.bias")[0],
+    }
+
+
+def find_mismatches(layout: Layout, source: Source, model: ViT, new_head: bool) -> list[str]:
+    """What is missing in the source, left over, or of another shape than in the model to fill.
+
+    new_head: the model's head is not filled, and the source's not needed.
+    """
+    mismatches: list[str] = []
+    used: set[str] = set()
+    for name, parameter in model.state_dict().items():
+        library_names = layout.library_names(name)
+        used.update(library_names)
+        if new_head and name.startswith("head."):
+            continue
+        missing = [theirs for theirs in library_names if theirs not in source.meta_tensors]
+        if missing:
+            mismatches += [f"missing: {theirs}" for theirs in missing]
+            continue
+        # Read from the meta device, this transposes and joins shapes alone.
+        shape, own_shape = layout.read(name, source.meta_tensors.__getitem__).shape, parameter.shape
+        if name == "position_embedding":  # interpolated to any number of tokens, of the same size
+            fits = shape[2:] == own_shape[2:]
+        else:
+            fits = shape == own_shape
+        if not fits:
+            mismatches.append(f"{', '.join(library_names)} has the shape {[*shape]}, "
+                              f"the model's is {[*own_shape]}")
+    if new_head:  # the old head goes as a whole, its tanh layer too
+        for name in ("pre_logits.0.weight", "pre_logits.0.bias", "head.weight", "head.bias"):
+            used.update(layout.library_names(name))
+    return mismatches + [f"left over: {name}" for name in source.meta_tensors if name not in used]
+
+
+def summarise(mismatches: Sequence[str]) -> str:
+    """The first MOST_LISTED mismatches in one line, and how many more there are."""
+    more = [f"and {len(mismatches) - MOST_LISTED} more"] if len(mismatches) > MOST_LISTED else []
+    return "; ".join([*mismatches[:MOST_LISTED], *more])
+
+
+def model_of(source: str) -> ViT:
+    """The model of a file or a name that `load` takes, or of a run of this package.
+
+    Raises WeightsError as `load` does, and where no variant has the source's sizes; CheckpointError
+    for a run of ours that cannot be used.
+    """
+    if is_run(source):
+        return utils.load_model(source)[0]
+    settings = infer_settings(*identify_layout(open_source(source)))
+    variant = variant_name(settings)
+    if variant is None:
+        raise WeightsError(f"no variant has these sizes: {settings}; build a ViT and fill it by "
+                           "weights.load")
+    return load(variant, source)
+
+
+def is_run(source: str) -> bool:
+    """Whether this is a run folder or a checkpoint of this package."""
+    path = Path(source)
+    return path.is_dir() or (path.is_file() and utils.is_checkpoint(path))
+
+
+def variant_name(settings: dict[str, Any]) -> str | None:
+    """The variant of these sizes, B/16 for example; None where no variant has them.
+
+    A size that is not among the settings is taken to fit.
+    """
+    for name, sizes in VARIANTS.items():
+        if all(settings.get(key, value) == value for key, value in sizes.items()):
+            return f"{name}/{settings['patch_size']}"
+    return None

@@ -1,0 +1,66 @@
+"""A ViT's weights out, under the names and in the shapes of another library."""
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from going_modular import utils
+from going_modular.vit import ViT
+from going_modular.weights.layouts import LAYOUTS
+from going_modular.weights.sources import WeightsError, import_optional
+
+
+def save_as(model: ViT, kind: str, file: str | Path) -> dict[str, Any]:
+    """Save a ViT's weights under the names and in the shapes of another library.
+
+    kind: "torchvision", "timm", "transformers", or "official", the files of the paper's authors.
+    file: ends in .npz for "official", else in .safetensors, or in .pt or .pth to be written by
+        torch.save.
+    Returns the settings that the library must be told, as they are not its defaults:
+    {"layer_norm_eps": 1e-6} for a ViT of ours in transformers.
+    Raises WeightsError for a model that the library can't hold, an unknown kind, or a file whose
+    name ends in something else.
+    """
+    file = Path(file)
+    if kind not in LAYOUTS:
+        raise WeightsError(f"unknown kind {kind!r}: choose one of {', '.join(LAYOUTS)}")
+    layout = LAYOUTS[kind]
+    suffixes = [".npz"] if kind == "official" else [".safetensors", ".pt", ".pth"]
+    if file.suffix not in suffixes:
+        raise WeightsError(
+            f"a file for {kind} ends in {' or '.join(suffixes)}, not in {file.name!r}")
+
+    # The library must compute what the model computes: other logits would come without an error.
+    if model.settings["pool"] != "token":
+        raise WeightsError(f"this model has no class token, which {kind} needs")
+    if model.settings["representation_size"] and not layout.has_pre_logits:
+        raise WeightsError(
+            f"this model has a tanh layer before its head, for which {kind} has no place")
+    defaults = layout.default_settings
+    non_default = {name: model.settings[name] for name, default in defaults.items()
+                   if model.settings[name] != default}
+    if fixed := non_default.keys() - layout.configurable:
+        raise WeightsError(
+            f"{kind} computes with other settings, which can't be changed: " + ", ".join(
+                f"{name} {defaults[name]}, this model has {non_default[name]}"
+                for name in sorted(fixed)))
+
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        tensors |= layout.write(name, tensor.cpu(), model.settings)
+
+    def write(temporary: Path) -> None:
+        if file.suffix == ".npz":
+            arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+            with open(temporary, "wb") as target:  # to a path, numpy would append .npz
+                np.savez(target, **arrays)
+        elif file.suffix == ".safetensors":
+            # Version 4 of transformers asks the metadata which framework wrote a file.
+            safetensors = import_optional("safetensors.torch", f"write {file}")
+            safetensors.save_file(tensors, temporary, metadata={"format": "pt"})
+        else:
+            torch.save(tensors, temporary)
+
+    utils.write_atomically(file, write)
+    return non_default

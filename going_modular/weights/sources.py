@@ -1,0 +1,246 @@
+"""Where weights come from: files, state dicts, modules, downloads. Each is opened as a Source,
+which reads one tensor at a time.
+
+Files are read lazily: their headers give all shapes, so that what does not fit is refused before
+any tensor is read, and the tensors can go into a model one by one.
+"""
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+
+from going_modular import utils
+from going_modular.data_setup import reason_of
+from going_modular.weights.layouts import GetTensor
+from going_modular.weights.preprocessing import Preprocessing
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be used. The message says what was found, and lists what is missing, left
+    over, or of another shape."""
+
+
+@dataclass
+class Source:
+    """Weights that can be read.
+
+    meta_tensors: the shape of each tensor, by its name, as a tensor on the meta device, which has
+        no data: it can be transposed and joined like the real one, so that the shape that comes out
+        is known before anything is read.
+    get: reads one tensor by its name.
+    lazy: whether `get` reads from a file, and may find it damaged.
+    settings: what a module tells of the settings of a ViT beyond its weights.
+    preprocessing: what belongs to these very weights; None where only the layout's default is
+        known.
+    """
+
+    meta_tensors: dict[str, torch.Tensor]
+    get: GetTensor
+    lazy: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+
+
+def open_source(source: Mapping[str, Any] | nn.Module | str | Path) -> Source:
+    """Open a file, a name that is downloaded, a module, or its state dict.
+
+    Raises WeightsError where there is none, where it is damaged, or where it holds something else
+    than tensors.
+    """
+    if isinstance(source, nn.Module):
+        return _open_module(source)
+    if isinstance(source, Mapping):
+        return _open_state_dict(source)
+    if not isinstance(source, (str, Path)):
+        raise WeightsError("a source is a file, a name, a module or its state dict, not "
+                           f"{type(source).__name__}")
+    library, colon, name = str(source).partition(":")
+    if colon and library in DOWNLOADERS:
+        return _download(library, name)
+    path = Path(source)
+    if not path.is_file():
+        raise WeightsError(f"there is no file {path}; a name that is downloaded starts with "
+                           f"{', '.join(f'{library}:' for library in DOWNLOADERS)}")
+    if path.suffix == ".npz":
+        return _open_npz(path)
+    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In memory
+
+
+def _open_state_dict(state: Mapping[str, Any], where: str = "the state dict") -> Source:
+    for key in ("model", "state_dict"):  # how DeiT, MAE, DINO and others wrap their weights
+        if isinstance(state.get(key), Mapping):
+            state = state[key]
+    others = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others or not state:
+        raise WeightsError(f"{where} holds {', '.join(map(str, others[:3])) or 'nothing'}, "
+                           "where tensors were expected")
+    if all(name.startswith("module.") for name in state):  # DistributedDataParallel
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    meta_tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+    return Source(meta_tensors, state.__getitem__)
+
+
+def _open_module(module: nn.Module) -> Source:
+    source = _open_state_dict(module.state_dict(), "the module")
+    parts = list(module.modules())
+    # A module tells what no tensor shows: LayerNorm's epsilon, the heads, the form of GELU.
+    epsilons = [part.eps for part in parts if isinstance(part, nn.LayerNorm)]
+    if epsilons:
+        source.settings["layer_norm_eps"] = epsilons[0]
+    for attribute in ("num_heads", "num_attention_heads"):  # the second is that of transformers
+        heads = {getattr(part, attribute) for part in parts
+                 if isinstance(getattr(part, attribute, None), int)}
+        if len(heads) == 1:
+            source.settings["num_heads"] = heads.pop()
+    gelu = {part.approximate for part in parts if isinstance(part, nn.GELU)}
+    if gelu:
+        source.settings["gelu"] = "tanh" if "tanh" in gelu else "erf"
+    # timm's models carry the preprocessing of their weights; "squash" resizes to a square.
+    config: Any = getattr(module, "pretrained_cfg", None)
+    if config:
+        source.preprocessing = Preprocessing(
+            crop_pct=None if config.get("crop_mode") == "squash" else config["crop_pct"],
+            interpolation=config["interpolation"],
+            mean=tuple(config["mean"]), std=tuple(config["std"]))
+    return source
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+def _open_npz(path: Path) -> Source:
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0,
+                   (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        # Without pickle, numpy reads numbers alone and runs no code.
+        arrays = np.load(path, allow_pickle=False)
+        meta_tensors = {}
+        for name in arrays.files:
+            # numpy would read the whole array to give its shape: only its header is decoded here.
+            with arrays.zip.open(f"{name}.npy") as file:
+                version = np.lib.format.read_magic(file)
+                shape, _, dtype = read_header[version](file)
+            if dtype.hasobject:
+                raise WeightsError(
+                    f"{path}: {name} holds Python objects, which can run code; it is not loaded")
+            meta_tensors[name] = torch.empty(shape, device="meta")
+    except WeightsError:
+        raise
+    except Exception as error:  # on a broken file, anything from OSError to TokenError
+        raise WeightsError(
+            f"{path} is cut short, damaged, or no .npz file at all: {reason_of(error)}") from None
+
+    def get(name: str) -> torch.Tensor:
+        try:
+            array = arrays[name]
+        except Exception as error:  # as above
+            raise WeightsError(f"{path} is damaged, in {name}: {reason_of(error)}") from None
+        if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bfloat16, unknown to numpy
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
+
+    return Source(meta_tensors, get, lazy=True)
+
+
+def _open_safetensors(path: Path) -> Source:
+    safetensors = import_optional("safetensors", f"read {path}")
+    try:
+        file = safetensors.safe_open(path, framework="pt")
+        meta_tensors = {name: torch.empty(file.get_slice(name).get_shape(), device="meta")
+                        for name in file.keys()}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is cut short, damaged, or no safetensors file at all: "
+                           f"{reason_of(error)}") from None
+    return Source(meta_tensors, file.get_tensor, lazy=True)
+
+
+def _open_pickle(path: Path) -> Source:
+    # Mapped into memory: a tensor is read as it is used. Code in the pickle is never run.
+    try:
+        state = utils.load_tensors(path, mmap=True)
+    except utils.CheckpointError as error:
+        raise WeightsError(str(error)) from None
+    if not isinstance(state, Mapping):
+        raise WeightsError(
+            f"{path} holds {type(state).__name__}, where a dict of tensors was expected")
+    return _open_state_dict(state, str(path))
+
+
+def import_optional(library: str, purpose: str) -> ModuleType:
+    """Import a library that only some uses need.
+
+    purpose: what it is needed for, "read vit.safetensors" for example.
+    Raises WeightsError, which says how to install it, where it is missing.
+    """
+    try:
+        return importlib.import_module(library)
+    except ImportError:
+        raise WeightsError(f"{library} is needed to {purpose}: pip install {library}") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Downloads: each library fetches the weights that it publishes, and says how images are prepared
+
+
+def _download(library: str, name: str) -> Source:
+    import_optional(library, f"download {name}")
+    try:
+        return DOWNLOADERS[library](name)
+    except WeightsError:
+        raise
+    except Exception as error:  # each library has its own for no network or an unknown name
+        raise WeightsError(f"{library}:{name} cannot be had: {reason_of(error)}; check the name and "
+                           "the network, or give a file") from None
+
+
+def _download_torchvision(name: str) -> Source:
+    model, _, weights_name = name.partition("/")
+    weights: Any = torchvision.models.get_model_weights(model)[weights_name or "DEFAULT"]
+    source = _open_module(torchvision.models.get_model(model, weights=weights))
+    transform = weights.transforms()
+    source.preprocessing = Preprocessing(
+        crop_pct=transform.crop_size[0] / transform.resize_size[0],
+        interpolation=transform.interpolation.value,
+        mean=tuple(transform.mean), std=tuple(transform.std))
+    return source
+
+
+def _download_timm(name: str) -> Source:
+    import timm
+
+    return _open_module(timm.create_model(name, pretrained=True))
+
+
+def _download_transformers(name: str) -> Source:
+    import transformers
+
+    source = _open_module(transformers.ViTForImageClassification.from_pretrained(name))
+    processor = transformers.AutoImageProcessor.from_pretrained(name)
+    crop_pct = None
+    if getattr(processor, "do_center_crop", False):
+        size = processor.size  # of the short side, or of a square
+        crop_pct = processor.crop_size["height"] / size.get("shortest_edge", size.get("height"))
+    source.preprocessing = Preprocessing(
+        crop_pct, interpolation=Image.Resampling(processor.resample).name.lower(),
+        mean=tuple(processor.image_mean), std=tuple(processor.image_std))
+    return source
+
+
+DOWNLOADERS: dict[str, Callable[[str], Source]] = {
+    "torchvision": _download_torchvision,
+    "timm": _download_timm,
+    "transformers": _download_transformers,
+}
