@@ -373,6 +373,12 @@ def test_what_does_not_fit_is_told_and_nothing_changed(change, message, tmp_path
         assert torch.equal(tensor, before[name])
 
 
+def test_official_weights_without_queries_are_told(tmp_path):
+    query = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"
+    with pytest.raises(WeightsError, match=f"missing: {query}"):
+        weights.load(tiny("official"), without(state_of(saved("official", tmp_path)), query))
+
+
 @pytest.mark.parametrize("variant, message", [
     ("S/8", "hidden_size is 384 in the model, 192 in the source"), ("Ti/16", "contradicts"),
     ("X/8", "unknown variant")])
@@ -450,6 +456,8 @@ def test_a_library_that_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     with pytest.raises(WeightsError, match="safetensors is needed to read .*: pip install safetensors"):
         weights.load(tiny(), file)
+    with pytest.raises(WeightsError, match="safetensors is needed to write .*: pip install safetensors$"):
+        saved("timm", tmp_path)
     with pytest.raises(WeightsError, match="timm is needed to download vit_base: pip install timm"):
         weights.load("B/16", "timm:vit_base")
 

@@ -171,20 +171,17 @@ def infer_settings(layout: Layout, source: Source) -> dict[str, Any]:
     Raises WeightsError where a tensor that tells a setting is missing, and for position embeddings
     of another number than a class token and a square of patches have.
     """
-    def shape(name: str) -> torch.Size:
-        library_names = layout.library_names(name)
-        missing = [theirs for theirs in library_names if theirs not in source.meta_tensors]
-        if missing:
-            raise WeightsError(f"missing: {', '.join(missing)}")
-        return layout.read(name, source.meta_tensors.__getitem__).shape
+    def get(theirs: str) -> torch.Tensor:
+        if theirs not in source.meta_tensors:
+            raise WeightsError(f"missing: {theirs}")
+        return source.meta_tensors[theirs]
 
     def length(name: str) -> int | None:
         bias = source.meta_tensors.get(layout.library_names(name)[0])
         return None if bias is None else len(bias)
 
-    from_shapes = layout.settings_from_shapes(source.meta_tensors.__getitem__)
-    settings = {**layout.default_settings, **from_shapes, **source.settings}
-    _, tokens, hidden_size = shape("position_embedding")
+    settings = {**layout.default_settings, **layout.settings_from_shapes(get), **source.settings}
+    _, tokens, hidden_size = layout.read("position_embedding", get).shape
     grid = math.isqrt(tokens - 1)
     if grid**2 != tokens - 1:
         raise WeightsError(f"{tokens} position embeddings are not those of a class token and a "
@@ -195,7 +192,7 @@ def infer_settings(layout: Layout, source: Source) -> dict[str, Any]:
     return settings | {
         "num_classes": length("head.bias"), "representation_size": length("pre_logits.0.bias"),
         "image_size": grid * settings["patch_size"], "num_layers": num_layers,
-        "hidden_size": hidden_size, "mlp_size": shape("blocks.0.mlp.hidden.bias")[0],
+        "hidden_size": hidden_size, "mlp_size": len(layout.read("blocks.0.mlp.hidden.bias", get)),
     }
 
 

@@ -182,13 +182,15 @@ def _open_pickle(path: Path) -> Source:
 def import_optional(library: str, purpose: str) -> ModuleType:
     """Import a library that only some uses need.
 
+    library: the library, or one of its modules.
     purpose: what it is needed for, "read vit.safetensors" for example.
     Raises WeightsError, which says how to install it, where it is missing.
     """
     try:
         return importlib.import_module(library)
     except ImportError:
-        raise WeightsError(f"{library} is needed to {purpose}: pip install {library}") from None
+        package = library.partition(".")[0]
+        raise WeightsError(f"{package} is needed to {purpose}: pip install {package}") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
