@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from going_modular import plots
-from going_modular.data_setup import read_image
+from going_modular.datasets.images import read_image
 from going_modular.utils import RunInfo, load_model
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from going_modular import distributed, engine
-from going_modular.data_setup import BatchShares
+from going_modular.datasets.loading import BatchShares
 from going_modular.predictions import AveragedOverViews, predict_all
 from going_modular.recipe import Recipe, autocast
 from going_modular.utils import CheckpointError, read_checkpoint, set_seeds, write_atomically

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from going_modular import utils
-from going_modular.data_setup import reason_of
+from going_modular.datasets.images import reason_of
 from going_modular.weights.layouts import GetTensor
 from going_modular.weights.preprocessing import Preprocessing
 

@@ -1,0 +1,179 @@
+"""Archives of data sets: fetched, checked, unpacked, and put in place only when they are whole."""
+import contextlib
+import errno
+import os
+import stat
+import struct
+import tempfile
+import urllib.parse
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import requests
+
+from going_modular.datasets.folders import data_folder, is_visible, list_train_and_test
+from going_modular.datasets.images import DataError, reason_of
+
+BOMB_BYTES, BOMB_RATIO = 2**31, 100  # an archive is refused that unpacks to more than both
+
+
+@contextlib.contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Makes the folder; where the disk is full then or inside, or the folder can't be written,
+    raises DataError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(f"the disk of {folder} is full; "
+                            "free some space, or point VIT_DATA at another disk") from None
+        raise DataError(f"cannot write to {folder} ({error}); "
+                        "point VIT_DATA at a folder that can be written") from None
+
+
+def fetch(source: str, target: Path) -> Path:
+    """Download an http(s) address to `target`; a file address or path is taken where it lies.
+    Returns the file's path.
+
+    Raises DataError where it cannot be had whole.
+    """
+    if not source.startswith(("http://", "https://")):
+        path = Path(urllib.request.url2pathname(urllib.parse.urlparse(source).path)
+                    if source.startswith("file:") else source)
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; check the path")
+        return path
+    try:
+        # In pieces, as an archive may be larger than the memory.
+        with requests.get(source, stream=True, timeout=20) as response, open(target, "wb") as file:
+            if response.status_code != 200:
+                raise DataError(f"{source} answers {response.status_code} ({response.reason}); "
+                                "check the address")
+            for chunk in response.iter_content(2**18):
+                file.write(chunk)
+    except requests.exceptions.ChunkedEncodingError:  # also for fewer bytes than were promised
+        raise DataError(f"the download of {source} broke off; try again") from None
+    except requests.RequestException as error:
+        raise DataError(f"{source} cannot be reached ({type(error).__name__}); "
+                        "check the network") from None
+    return target
+
+
+def _check_members(archive: zipfile.ZipFile, source: str) -> list[zipfile.ZipInfo]:
+    """The members to unpack, without hidden ones.
+
+    Raises DataError where a member would leave the folder, or all of them would fill the disk.
+    """
+    for member in archive.infolist():
+        path = PureWindowsPath(member.filename)  # knows both kinds of slash, and drives
+        is_link = stat.S_ISLNK(member.external_attr >> 16)  # the upper half is a Unix file's mode
+        if path.anchor or ".." in path.parts or is_link:
+            raise DataError(f"{source} is refused: "
+                            f"its entry {member.filename!r} leaves the folder; "
+                            "get the archive from a place that you trust")
+    members = [member for member in archive.infolist()
+               if is_visible(PurePosixPath(member.filename))]
+    # These sizes are the archive's own claim, but zipfile unpacks no more of a member than it
+    # claims.
+    size = sum(member.file_size for member in members)
+    if size > max(BOMB_BYTES, BOMB_RATIO * os.path.getsize(archive.filename)):
+        raise DataError(f"{source} is refused: it unpacks to {size / 2**30:,.1f} GiB; "
+                        "get the archive from a place that you trust")
+    return members
+
+
+def _unpack(path: Path, folder: Path, source: str) -> Path:
+    """Unpack a zip into `folder`; returns the folder in it that holds train/ and test/.
+
+    Raises DataError, which names `source`, for what is no sound and safe zip of a data set.
+    """
+    # A wrong address, or a network that wants a login first, answers with a web page.
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            kind = "a web page" if file.read(256).lstrip().startswith(b"<") else "no zip archive"
+        raise DataError(f"{source} gives {kind}, not a data set; "
+                        "check the address, or get the zip by hand")
+    folder.mkdir()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder, _check_members(archive, source))
+    except DataError:  # is a ValueError, but already says what is wrong
+        raise
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError,
+            RuntimeError, ValueError) as error:
+        # RuntimeError: a password, an unknown method. ValueError: names that are no text,
+        # impossible numbers.
+        raise DataError(f"{source} is a broken zip archive ({reason_of(error)}); "
+                        "get it again") from None
+    except OSError as error:
+        # What is left is the disk's fault, for `writing_to` to explain.
+        if error.errno not in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise
+        raise DataError(f"{source} can't be unpacked ({error.strerror}): two of its entries have "
+                        "the same name, or one is too long; rename them") from None
+
+    # Many archives hold everything in one top folder.
+    top = list(folder.iterdir())
+    if len(top) == 1 and (top[0] / "train").is_dir():
+        folder = top[0]
+    try:
+        list_train_and_test(folder / "train", folder / "test")
+    except DataError as error:
+        # The folder is a temporary one, whose path would tell a reader nothing.
+        reason = str(error).replace(f"{folder}{os.sep}", "")
+        raise DataError(f"{source} holds no data set: {reason}") from None
+    return folder
+
+
+def holds_files(folder: Path) -> bool:
+    """False for a missing folder, and for the empty one that a failed download of another tool
+    leaves behind."""
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def install(source: str, target: Path, keep_archive: bool = False) -> None:
+    """Fetch the zip `source` and unpack it to the folder `target`.
+
+    keep_archive: move a downloaded zip beside that folder.
+    Raises DataError where the source cannot be had whole, or is no sound and safe data set.
+    """
+    parent = target.parent
+    # A data set that is there is taken for whole, so it must never be there in part. All is done in
+    # a temporary folder on the same disk; the last step is a rename, which happens at once or not
+    # at all. An error removes that folder. A killed process leaves it, but its name is hidden, so
+    # that nothing takes it for data.
+    with (writing_to(parent),
+          tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=parent) as temporary):
+        archive = fetch(source, Path(temporary) / f"{target.name}.zip")
+        unpacked = _unpack(archive, Path(temporary) / "unpacked", source)
+        if not holds_files(target):  # else another process was faster
+            os.rename(unpacked, target)
+        if keep_archive and archive.parent == Path(temporary):
+            os.replace(archive, parent / archive.name)
+
+
+def download_data(source: str | Path, destination: str, remove_source: bool = True) -> Path:
+    """Unpack a zip with train/CLASS/ and test/CLASS/ to data_folder()/DESTINATION, and return that.
+    A data set that is there already is returned as it is.
+
+    source: an http(s) or file address, or a path.
+    remove_source: False keeps a downloaded zip as DESTINATION.zip beside that folder. A local file
+        is never removed.
+    Raises DataError where the source cannot be had whole, is not safe or no data set, and leaves
+    nothing half done.
+    """
+    target = data_folder() / destination
+    if holds_files(target):
+        try:
+            list_train_and_test(target / "train", target / "test")
+        except DataError as error:
+            raise DataError(f"{target} is no whole data set ({error}); "
+                            "delete it, then try again") from None
+        print(f"{target} exists, skipping download.")
+    else:
+        install(os.fspath(source), target, keep_archive=not remove_source)
+    return target

@@ -1,0 +1,200 @@
+"""DataLoaders whose batches do not depend on the number of workers, processes or restarts.
+
+    loader = make_loader(dataset, train_transform(64), batch_size=32, shuffle=True, seed=0)
+    loader.batch_sampler.set_epoch(3)  # the next epoch is number 3: its order, its random numbers
+"""
+import multiprocessing
+import os
+import signal
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset
+
+from going_modular import distributed
+from going_modular.datasets.images import ArrayImages, CachedImages, to_pixels
+from going_modular.datasets.views import AnyView, View
+
+
+def combined_seed(*numbers: int) -> int:
+    """One 32-bit seed from several numbers, the same on every machine."""
+    return zlib.crc32(repr(numbers).encode())  # hash() may change from one Python to the next
+
+
+class EpochSampler(Sampler):
+    """The indices of an epoch, which goes over the data set `repeats` times, each time in a fresh
+    order that follows from the seed and the number of that pass alone; yields (pass, index).
+
+    Iterating counts the epoch up; set_epoch(n, skip) makes the next one epoch n without its first
+    so many indices, as a resumed run needs.
+    """
+
+    def __init__(self, size: int, seed: int, repeats: int = 1):
+        self.size, self.seed, self.repeats, self.epoch, self.skip = size, seed, repeats, 0, 0
+
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        self.epoch, self.skip = epoch, skip
+
+    def __len__(self) -> int:
+        return self.size * self.repeats
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, skip = self.epoch, self.skip
+        self.set_epoch(epoch + 1)
+        for number in range(epoch * self.repeats, (epoch + 1) * self.repeats):
+            generator = torch.Generator().manual_seed(combined_seed(self.seed, number))
+            for index in torch.randperm(self.size, generator=generator).tolist()[skip:]:
+                yield number, index
+            skip = max(0, skip - self.size)  # what is left to skip in the next pass
+
+
+class BatchShares(Sampler):
+    """The batches of an EpochSampler, dealt out: each of the processes (distributed.size) gets its
+    share of every batch, in `parts` one after the other. Together they make the same batches as one
+    process with one part.
+
+    Where the last batch is too small for all, the hands left empty get an image that does not
+    count.
+    Raises ValueError where a whole batch is, or for fewer parts than one.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, parts: int = 1):
+        if parts < 1:
+            raise ValueError(f"parts must be at least 1, not {parts}")
+        self.sampler, self.batch_size, self.parts, self.hands = sampler, batch_size, parts, parts * distributed.size()
+        if batch_size < self.hands:
+            raise ValueError(f"a batch of {batch_size} images can't be shared by {self.hands} (processes times parts): "
+                             "take a larger one")
+
+    def set_epoch(self, epoch: int, batches: int = 0) -> None:
+        """Make the next epoch the one with this number, without its first so many batches."""
+        self.sampler.set_epoch(epoch, skip=batches * self.batch_size)
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size) * self.parts
+
+    def hand(self, part: int) -> int:
+        return distributed.rank() + part * distributed.size()
+
+    def __iter__(self):
+        for batch in BatchSampler(self.sampler, self.batch_size, drop_last=False):
+            for part in range(self.parts):
+                hand = self.hand(part)
+                yield batch[hand :: self.hands] or batch[:1]
+
+    def share(self, number: int) -> tuple[int, float]:
+        """(images that count in share `number` of an epoch, what the mean over them weighs in that
+        of the batch); the weights of a batch sum to the number of processes, over which gradients
+        are averaged."""
+        batch, part = divmod(number, self.parts)
+        images = min(self.batch_size, len(self.sampler) - batch * self.batch_size)
+        count = len(range(self.hand(part), images, self.hands))
+        return count, count * distributed.size() / images
+
+
+class ViewedImages(Dataset):
+    """A data set seen through a view: item i is (image [3, image_size, image_size], label). Under a
+    key (pass, index) the random numbers follow from (seed, pass, index), so that they do not depend
+    on workers or on what ran before.
+
+    __getitems__, which a DataLoader asks for a batch, gives what view.cut makes of each image, not
+    finished yet.
+    """
+
+    def __init__(self, dataset: Dataset, view: View, seed: int):
+        self.dataset, self.view, self.seed = dataset, view, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, int]:
+        (parts, label), = self.__getitems__([key])
+        return self.view.finish(*(part[None] for part in parts))[0], label
+
+    def __getitems__(self, keys: Sequence[int] | Sequence[tuple[int, int]]) -> list[tuple]:
+        # Transforms draw from torch's default generator, and cannot be handed another. So it is
+        # seeded for each image and gets its state back, as without workers a model shares it.
+        state, items = torch.get_rng_state(), []
+        for key in keys:
+            if isinstance(key, tuple):
+                torch.default_generator.manual_seed(combined_seed(self.seed, *key))
+            pixels, label = _pixels(self.dataset, key[1] if isinstance(key, tuple) else key)
+            items.append((self.view.cut(pixels), label))
+        torch.set_rng_state(state)
+        return items
+
+
+def _pixels(dataset: Dataset, index: int) -> tuple[torch.Tensor, int]:
+    """An item of a data set or subset as (uint8 [3, H, W], label); no copy where it is in memory."""
+    # The type itself is asked, not isinstance: a class of one's own may give other items.
+    while type(dataset) is Subset:
+        dataset, index = dataset.dataset, dataset.indices[index]
+    if type(dataset) in (CachedImages, ArrayImages):
+        return dataset.pixels(index)
+    image, label = dataset[index]
+    return to_pixels(image), label
+
+
+class ViewLoader(DataLoader):
+    """Batches of ViewedImages, finished on `device`: workers pass on bytes, and bytes go to the
+    device, a quarter of what floats would be."""
+
+    def __init__(self, images: ViewedImages, device: torch.device | str, **options):
+        super().__init__(images, pin_memory=torch.device(device).type == "cuda", **options)
+        self.device = device
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return map(self._finished, super().__iter__())
+
+    def _finished(self, batch: tuple) -> tuple[torch.Tensor, torch.Tensor]:
+        parts, targets = batch
+        # Out of pinned memory the copy goes on while the GPU still computes on the last batch.
+        parts = (part.to(self.device, non_blocking=self.pin_memory) for part in parts)
+        return self.dataset.view.finish(*parts), targets
+
+
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """Make a worker go on at Ctrl-C, and at a SIGTERM that is not from its trainer: these reach all
+    processes of a job, and the trainer needs its next batch to stop in an orderly way."""
+    def end_when_told(trainer: int) -> None:
+        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != trainer:
+            pass
+        os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # When a trainer ends, it may end its workers by SIGTERM, too; only sigwaitinfo tells who sent a
+    # signal. So it is blocked, and a thread waits for it. macOS and Windows lack sigwaitinfo: a
+    # worker there ends at any SIGTERM.
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        trainer = multiprocessing.parent_process().pid
+        threading.Thread(target=end_when_told, args=(trainer,), daemon=True).start()
+
+
+def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle: bool = False,
+                seed: int = 0, num_workers: int = 0, repeats: int = 1, parts: int = 1,
+                device: torch.device | str = "cpu") -> DataLoader:
+    """Batches (images [batch, 3, image_size, image_size], labels [batch]) of a data set of (PIL
+    image, label).
+
+    transform: a View, or any callable from a PIL image to a tensor, always of the same shape.
+    shuffle: for training; order and augmentation of epoch n then follow from (seed, n) alone, with
+        any number of workers: loader.batch_sampler.set_epoch(n). No image is dropped, so the last
+        batch may be smaller.
+    repeats: how often an epoch shows each image, for a set so small that one pass is soon over.
+    parts: for training; a batch comes in so many parts (BatchShares).
+    device: where a view finishes its batches (colours, to floats) and leaves the images.
+    Among several processes each gets its share: of every batch for training, of the images else.
+    """
+    if shuffle:
+        sampler = EpochSampler(len(dataset), seed, repeats)
+        batches = {"batch_sampler": BatchShares(sampler, batch_size, parts)}
+    else:
+        mine = range(distributed.rank(), len(dataset), distributed.size())
+        batches = {"batch_size": batch_size, "sampler": mine}
+    view = transform if isinstance(transform, View) else AnyView(transform)
+    return ViewLoader(ViewedImages(dataset, view, seed), device, num_workers=num_workers,
+                      worker_init_fn=_leave_signals_to_the_trainer,
+                      persistent_workers=num_workers > 0, **batches)
