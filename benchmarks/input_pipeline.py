@@ -40,6 +40,7 @@ def save_pictures(folder: Path, training: int, test: int) -> None:
 
 
 def theirs(folder: Path, size: int, batch_size: int, workers: int, device: torch.device) -> DataLoader:
+    """torchvision's pipeline: each image is decoded anew in each epoch, and leaves its worker as floats."""
     transform = v2.Compose([
         v2.RandomResizedCrop(size, scale=(0.35, 1.0)), v2.RandomHorizontalFlip(),
         v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2), v2.ToImage(),
@@ -49,19 +50,21 @@ def theirs(folder: Path, size: int, batch_size: int, workers: int, device: torch
 
 
 def ours(folder: Path, size: int, batch_size: int, workers: int, device: torch.device) -> DataLoader:
+    """Our pipeline as `train` uses it: images are decoded once, and kept at twice the size that is trained on."""
     data = data_setup.load(folder, cache_size=2 * size)
     return data_setup.make_loader(data.train, data_setup.train_transform(size), batch_size, shuffle=True,
                                   seed=torch.initial_seed(), num_workers=workers, device=device)
 
 
-def a_pass(loader: DataLoader) -> float:
+def images_a_second(loader: DataLoader) -> float:
+    """Images a second of one pass over a loader."""
     start = time.perf_counter()
     images = sum(len(labels) for _, labels in loader)
     return images / (time.perf_counter() - start)
 
 
-def an_epoch(batches: Iterable, size: int, device: torch.device) -> float:
-    """Seconds of an epoch of a new Mini/16."""
+def seconds_of_an_epoch(batches: Iterable, size: int, device: torch.device) -> float:
+    """Seconds in which a new Mini/16 trains on all batches once."""
     model = ViT.from_variant("Mini/16", image_size=size, num_classes=3).to(device)
     optimizer = torch.optim.AdamW(model.parameters())
     start = time.perf_counter()
@@ -70,7 +73,8 @@ def an_epoch(batches: Iterable, size: int, device: torch.device) -> float:
 
 
 def in_turn(measure: Callable, loaders: dict, rounds: int) -> dict[str, list[float]]:
-    """{name: what measure(loader) gives in each round}; a first round warms up."""
+    """{name: what measure(loader) gives in each round}. In turn, so that a machine that slows down does so for all; a
+    first round warms up: it starts the workers and fills the files' cache."""
     values = {name: [] for name in loaders}
     for number in range(rounds + 1):
         for name, loader in loaders.items():
@@ -80,7 +84,7 @@ def in_turn(measure: Callable, loaders: dict, rounds: int) -> dict[str, list[flo
     return values
 
 
-def accuracy(make, folder: Path, epochs: int, seed: int, device: torch.device) -> float:
+def accuracy(make: Callable, folder: Path, epochs: int, seed: int, device: torch.device) -> float:
     """Test accuracy of a Mini/8 at 64 px that has learned from the training images of one pipeline."""
     set_seeds(seed)
     training = make(folder, 64, 64, os.cpu_count(), device)
@@ -118,15 +122,16 @@ def main() -> None:
         settings = {"command": command(), "images": 3 * args.images, "image_size": args.image_size,
                     "batch_size": args.batch_size, "device": device.type}
         if "rates" in args.parts:
-            rates = in_turn(a_pass, loaders, args.passes)
+            rates = in_turn(images_a_second, loaders, args.passes)
             medians = {name: statistics.median(values) for name, values in rates.items()}
             best = {name: max(value for key, value in medians.items() if key.startswith(name)) for name in pipelines}
             parts["rates"] = {**settings, "images_a_second": rates, "medians": medians,
                               "ratio": round(best["ours"] / best["ImageFolder"], 3)}
             print(parts["rates"], flush=True)
         if "epochs" in args.parts:
+            # The same batch again and again: what the model alone takes.
             batches = [next(iter(loaders["ours, 0 processes"]))] * len(loaders["ours, 0 processes"])
-            seconds = in_turn(lambda loader: an_epoch(loader, args.image_size, device),
+            seconds = in_turn(lambda loader: seconds_of_an_epoch(loader, args.image_size, device),
                               {**loaders, "no pipeline": batches}, max(1, args.passes // 4))
             medians = {name: round(statistics.median(values), 2) for name, values in seconds.items()}
             parts["epochs"] = {**settings, "seconds": seconds, "medians": medians}

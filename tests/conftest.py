@@ -2,6 +2,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from data_files import write_set
 from PIL import Image
 
 matplotlib.use("Agg")
@@ -34,3 +35,9 @@ def colours(tmp_path_factory):
                 pixels = np.clip(np.array(colour) + rng.normal(0, 30, (16, 16, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / part / name / f"{i}.png")
     return folder
+
+
+@pytest.fixture
+def food(tmp_path):
+    """The folder of a data set of this test's own: three dishes, four images of each to train and two to test."""
+    return write_set(tmp_path / "food")

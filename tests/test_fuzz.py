@@ -117,14 +117,14 @@ def test_broken_archives(tmp_path, archive, monkeypatch):
     assert refused > TRIES / 2
 
 
-@pytest.mark.parametrize("way_out", ["../", "../../", "/", "a/../../", "..\\", "C:\\", "//host/share/",
-                                     "train/a/../../../"])
-def test_archives_that_would_leave_their_folder(tmp_path, archive, monkeypatch, way_out):
+@pytest.mark.parametrize("prefix", ["../", "../../", "/", "a/../../", "..\\", "C:\\", "//host/share/",
+                                    "train/a/../../../"])
+def test_archives_that_would_leave_their_folder(tmp_path, archive, monkeypatch, prefix):
     root, source = tmp_path / "data" / "inner", tmp_path / "source.zip"
     monkeypatch.setenv("VIT_DATA", str(root))
     source.write_bytes(archive)
     with zipfile.ZipFile(source, "a") as target:
-        target.writestr(f"{way_out}caught.png", b"caught")
+        target.writestr(f"{prefix}caught.png", b"caught")
     with pytest.raises(DataError, match="is refused"):
         data_setup.download_data(source, "set")
     assert list(files_below(tmp_path)) == [source.relative_to(tmp_path)]

@@ -17,6 +17,7 @@ from PIL import Image
 
 from going_modular import config, data_setup, distributed, predictions, trainer
 from going_modular.config import OPTIONS, PRESETS, complete, parse
+from going_modular.datasets import named
 from going_modular.recipe import check_bounds
 from going_modular.train import command_to_resume, from_outside, main, wilson_interval
 from going_modular.utils import CheckpointError, load_model
@@ -294,7 +295,7 @@ def test_bad_options_get_one_line(run, tmp_path, options, words):
 def test_no_network_is_told(run, monkeypatch, tmp_path):
     monkeypatch.setenv("VIT_OFFLINE", "0")
     monkeypatch.setenv("VIT_DATA", str(tmp_path / "nothing"))
-    monkeypatch.setattr(data_setup, "PUBLIC_ADDRESS", "http://127.0.0.1:9")
+    monkeypatch.setattr(named, "PUBLIC_ADDRESS", "http://127.0.0.1:9")
     status, _, err = run("--epochs", "1", data="photos")
     assert status == 2 and err.count("\n") == 1 and "drawn" in err
 

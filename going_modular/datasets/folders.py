@@ -60,7 +60,7 @@ def list_images(folder: str | Path) -> tuple[list[tuple[Path, int]], list[str]]:
 def list_train_and_test(
     train_dir: str | Path, test_dir: str | Path,
 ) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:
-    """The images of two folders -> (training samples, test samples, class names); see `list_images`.
+    """The images of two folders -> (training samples, test samples, class names), sorted.
 
     Raises DataError unless both folders hold the same classes, two or more.
     """

@@ -127,7 +127,7 @@ class ViewedImages(Dataset):
 
 
 def _pixels(dataset: Dataset, index: int) -> tuple[torch.Tensor, int]:
-    """An item of a data set or subset as (uint8 [3, H, W], label); no copy where it is in memory."""
+    """Item of a data set or subset as (uint8 [3, H, W], label), not copied where it is in memory."""
     # The type itself is asked, not isinstance: a class of one's own may give other items.
     while type(dataset) is Subset:
         dataset, index = dataset.dataset, dataset.indices[index]

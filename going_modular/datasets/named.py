@@ -101,7 +101,7 @@ def _resolve(name: str, root: Path) -> tuple[str, Path | None, str]:
     be. The folder is None where the data lies in the data folder in torchvision's own layout."""
     offline = os.environ.get("VIT_OFFLINE", "0") not in ("", "0")
 
-    # auto: photos, else drawn food with the reason in its note, so that none is taken for the other.
+    # auto: photos, else drawn food with the reason in its note: neither is taken for the other.
     if name == "auto":
         why = "VIT_OFFLINE=1 allows drawn data alone"
         if not offline:
