@@ -127,7 +127,7 @@ class ViewedImages(Dataset):
 
 
 def _pixels(dataset: Dataset, index: int) -> tuple[torch.Tensor, int]:
-    """Item of a data set or subset as (uint8 [3, H, W], label), not copied where it is in memory."""
+    """Item as (uint8 [3, H, W], label), not copied where the data set holds it in memory."""
     # The type itself is asked, not isinstance: a class of one's own may give other items.
     while type(dataset) is Subset:
         dataset, index = dataset.dataset, dataset.indices[index]
