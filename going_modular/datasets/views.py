@@ -17,7 +17,7 @@ from going_modular.datasets.images import to_image, to_pixels
 
 
 def _resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 [3, H, W] scaled to (height, width), bilinear, antialiased; itself where it fits."""
+    """uint8 [3, H, W] scaled to (height, width), bilinear, antialiased; unchanged at that size."""
     if pixels.shape[1:] == size:
         return pixels
     return F.interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]
