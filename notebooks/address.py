@@ -1,5 +1,5 @@
 """Write the repository's address, which stands in pyproject.toml, into all notebooks and the README:
-python notebooks/address.py"""
+python -m notebooks.address"""
 import re
 from pathlib import Path
 

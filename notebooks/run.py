@@ -1,8 +1,8 @@
 """Execute notebooks from top to bottom and store them as the tests want them: python -m notebooks.run [NAME ...]
 
-NAME is a notebook's, such as 05_mlp_block or solutions/05_mlp_block, or a pattern, such as "0[2-7]*"; without a name all
-are executed, solutions included. What changed in the text of the outputs is shown. A notebook with a cell that fails,
-or that writes to stderr, keeps its stored file.
+NAME is a notebook's, such as 05_mlp_block or solutions/05_mlp_block, or a pattern, such as "0[2-7]*".
+Without a name all are executed, solutions included. What changed in the text of the outputs is shown.
+A notebook with a cell that fails, or that writes to stderr, keeps its stored file.
 """
 import argparse
 import base64
@@ -21,8 +21,10 @@ from PIL import Image
 FOLDER = Path(__file__).resolve().parent
 
 # The same on every machine: a reader's kernel has another version, and another name for its environment.
-METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"}}
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 MOST_LINES = 12  # of the difference of a cell's outputs that are shown
 
 
@@ -46,23 +48,28 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
     Raises a CellExecutionError, whose text is the traceback, for a cell that fails.
     """
     # Outputs must not depend on a network, or on data that lies on this machine.
-    environment = {name: value for name, value in os.environ.items() if name not in ("VIT_DATA", "VIT_MIRROR")}
-    client = NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False, coalesce_streams=True,
-                            resources={"metadata": {"path": str(folder)}})
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("VIT_DATA", "VIT_MIRROR")}
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
+        record_timing=False,  # execution times would change with each run
+        coalesce_streams=True)  # else the pieces in which print arrives would be stored as they come
     client.execute(env=environment | {"VIT_OFFLINE": "1"})
 
 
 def clean(notebook: NotebookNode, stored: NotebookNode) -> None:
-    """Leave in the notebook nothing of this machine, and of a picture that has not changed the bytes that are stored.
+    """Remove what tells of this machine, and give each picture that has not changed its stored bytes.
 
-    Raises a ValueError for a cell that wrote to stderr: a warning that readers would see is to be mended, not hidden.
+    Raises a ValueError for a cell that wrote to stderr: a warning is to be mended, not hidden.
     """
     notebook.metadata = nbformat.from_dict(METADATA)
     before = {cell.id: pictures(cell) for cell in stored.cells}
     for number, cell in enumerate(notebook.cells):
-        cell.metadata = NotebookNode({key: value for key, value in cell.metadata.items() if key == "tags"})
-        if errors := "".join(output.text for output in outputs(cell) if output.get("name") == "stderr"):
-            raise ValueError(f"cell {number} writes to stderr:\n{errors}")
+        # Tags tell the tests what to compare; the rest belongs to the editor that was used.
+        cell.metadata = NotebookNode((key, value) for key, value in cell.metadata.items() if key == "tags")
+        errors = [output.text for output in outputs(cell) if output.get("name") == "stderr"]
+        if errors:
+            raise ValueError(f"cell {number} writes to stderr:\n{''.join(errors)}")
         old = iter(before.get(cell.id, []))
         for output in outputs(cell):
             if "image/png" in output.get("data", {}):
@@ -119,8 +126,9 @@ def changes(notebook: NotebookNode, stored: NotebookNode) -> list[str]:
         if len(lines) > MOST_LINES:
             lines = [*lines[:MOST_LINES], f"... {len(lines) - MOST_LINES} lines more"]
         new, shown = pictures(cell), pictures(old)
-        if len(new) != len(shown) or not all(same_pixels(decode(a), decode(b)) for a, b in zip(new, shown)):
-            lines.append(f"pictures: {len(shown)} before, {len(new)} now, not the same")
+        same = [same_pixels(decode(a), decode(b)) for a, b in zip(new, shown)]
+        if len(new) != len(shown) or not all(same):
+            lines.append(f"pictures: {len(shown)} before, {len(new)} now, {sum(same)} of them unchanged")
         if lines:
             differences += [f"  cell {number}", *(f"    {line}" for line in lines)]
     return differences
@@ -138,7 +146,8 @@ def run(file: Path) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", metavar="NAME", nargs="*", help="a notebook or a pattern; default: all")
     try:
         files = find(parser.parse_args(arguments).names)
@@ -154,11 +163,12 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"not stored, the file is as it was\n{error}")
             failed.append(name)
         else:
-            print("\n".join(["stored, and says something else:", *differences] if differences else ["stored, says the same"]))
+            print("stored, and its outputs " + ("differ:" if differences else "say the same"))
+            print("".join(f"{line}\n" for line in differences), end="")
     if failed:
         print(f"Mend first: {', '.join(map(str, failed))}")
         return 1
-    print("Next: read each notebook that changed from top to bottom, then run the tests (make test).")
+    print("Next: read each notebook whose outputs differ from top to bottom, then run the tests (make test).")
     return 0
 
 

@@ -1,12 +1,19 @@
 """The notebooks: their code is the package's, their outputs are clean, their exercises have solutions."""
 import ast
+import base64
 import itertools
 import json
 import re
-import runpy
+from importlib import metadata
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+from notebooks import address, run
 
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -132,23 +139,31 @@ def test_outputs_that_are_not_compared_end_in_an_assert(file):
 # The same frame around each
 
 
-def address_tools() -> dict:
-    return runpy.run_path(str(ROOT / "notebooks" / "address.py"))
-
-
 @every_notebook
 def test_title_badge_and_bootstrap(file):
     title, bootstrap, *_ = cells(file)
     assert re.match(rf"# {file.stem[:2]} · \w+", title["source"]) and "colab-badge.svg" in title["source"]
     assert f"/blob/main/{file.relative_to(ROOT)}" in title["source"]
-    assert bootstrap["source"] == BOOTSTRAP.format(address_tools()["address"]())
+    assert bootstrap["source"] == BOOTSTRAP.format(address.address())
 
 
 def test_the_address_stands_in_one_place():
-    tools = address_tools()
-    for file in tools["files"]():
-        assert tools["with_address"](file.read_text()) == file.read_text(), f"run python notebooks/address.py: {file}"
-    assert tools["with_address"]("git+https://github.com/a/b").endswith(tools["address"]())
+    for file in address.files():
+        assert address.with_address(file.read_text()) == file.read_text(), f"run python -m notebooks.address: {file}"
+    assert address.with_address("git+https://github.com/a/b").endswith(address.address())
+
+
+def test_opened_from_a_clone_the_first_cell_finds_the_package(monkeypatch):
+    """In the environment that the Makefile sets up, in a kernel as JupyterLab starts it."""
+    assert json.loads(metadata.distribution("vision-transformer-step-by-step").read_text("direct_url.json")
+                      )["dir_info"]["editable"], "python -m pip install -e ."
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    notebook = nbformat.read(LESSONS[0], as_version=4)
+    notebook.cells = [next(cell for cell in notebook.cells if cell.cell_type == "code"),
+                      nbformat.v4.new_code_cell("going_modular.__name__")]
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": LESSONS[0].parent}}).execute()
+    bootstrap, name = (cell.outputs for cell in notebook.cells)
+    assert bootstrap == [] and name[0].data["text/plain"] == "'going_modular'"  # pip would print a line
 
 
 @every_lesson
@@ -181,3 +196,76 @@ def test_exercises_wait_for_the_reader_and_have_solutions(file):
 @every_lesson
 def test_at_least_two_pictures(file):
     assert sum("image/png" in output.get("data", {}) for output in outputs(file)) >= 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command that executes and stores them
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A function that writes a notebook of these cells into a folder that stands for notebooks/."""
+    monkeypatch.setattr(run, "FOLDER", tmp_path)
+
+    def write(*sources: str) -> Path:
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source, id=f"cell{i}") for i, source in enumerate(sources)],
+            metadata={"kernelspec": {"display_name": "my env", "language": "python", "name": "mine"}})
+        notebook.cells[0].metadata = {"tags": ["nbval-skip"], "ExecuteTime": {"start_time": "now"}}
+        nbformat.write(notebook, tmp_path / "00_tiny.ipynb")
+        return tmp_path / "00_tiny.ipynb"
+
+    return write
+
+
+def test_a_notebook_is_stored_as_the_tests_want_it(tiny, capfd, monkeypatch):
+    monkeypatch.setenv("VIT_DATA", "elsewhere")
+    file = tiny("import os\nprint('ä'); print(os.environ['VIT_OFFLINE'], 'VIT_DATA' in os.environ)",
+                "from PIL import Image\nImage.new('RGB', (300, 300), 'red')", "1 + 1")
+    assert run.main(["00_tiny"]) == 0
+    said = capfd.readouterr().out
+    assert "+ä" in said and "+1 False" in said and "pictures: 0 before, 1 now" in said and "Next:" in said
+    text = file.read_text(encoding="utf-8")
+    stored = json.loads(text)
+    assert text == json.dumps(stored, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    assert stored["metadata"] == run.METADATA
+    assert [cell["execution_count"] for cell in stored["cells"]] == [1, 2, 3]
+    assert [cell["metadata"] for cell in stored["cells"]] == [{"tags": ["nbval-skip"]}, {}, {}]
+    assert stored["cells"][0]["outputs"] == [{"name": "stdout", "output_type": "stream", "text": ["ä\n", "1 False\n"]}]
+    assert run.main(["00_tiny"]) == 0 and "say the same" in capfd.readouterr().out
+    assert file.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("source, reason", [("1 / 0", "ZeroDivisionError"),
+                                            ("import warnings; warnings.warn('look out')", "look out")])
+def test_what_fails_or_warns_is_not_stored(tiny, capfd, source, reason):
+    file = tiny("print('fine')", source)
+    before = file.read_bytes()
+    assert run.main(["00_tiny.ipynb"]) == 1
+    said = capfd.readouterr().out
+    assert "not stored" in said and reason in said and "Next:" not in said
+    assert file.read_bytes() == before
+
+
+def test_a_picture_is_packed_without_loss_and_keeps_the_bytes_that_are_stored(tmp_path):
+    def packed(pixels: np.ndarray, level: int) -> str:
+        Image.fromarray(pixels).save(tmp_path / "picture.png", compress_level=level)
+        return base64.b64encode((tmp_path / "picture.png").read_bytes()).decode()
+
+    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+    loose, tight = packed(pixels, 0), packed(pixels, 9)
+    assert len(run.smallest(loose, None)) < len(loose)
+    assert np.array_equal(np.asarray(run.decode(run.smallest(loose, None))), pixels)
+    assert len(run.smallest(loose, loose)) < len(loose)
+    assert run.smallest(loose, tight) == tight
+    pixels[5, 5] = 1
+    assert run.smallest(loose, packed(pixels, 9)) != packed(pixels, 9)
+
+
+def test_notebooks_are_found_by_name_and_pattern():
+    assert run.find([]) == LESSONS + SOLUTIONS
+    assert run.find(["solutions/05_mlp_block", "05_*"]) == [LESSONS[5], SOLUTIONS[5]]
+    with pytest.raises(FileNotFoundError, match="99_none"):
+        run.find(["99_none"])
+    with pytest.raises(SystemExit):
+        run.main(["99_none"])
