@@ -1,4 +1,7 @@
-"""Write the figures of README.md from the logs: python -m benchmarks.readme. A test fails where the two differ."""
+"""Write the tables of README.md and benchmarks/README.md from the logs: python -m benchmarks.readme
+
+A table stands between <!-- NAME --> and <!-- /NAME -->. A test fails where a table and its log differ.
+"""
 import json
 import statistics
 from pathlib import Path
@@ -6,14 +9,15 @@ from pathlib import Path
 from benchmarks.common import RESULTS
 from notebooks.address import address
 
-README = Path(__file__).parent.parent / "README.md"
+FOLDER = Path(__file__).parent
+SIMPLE = {"histogram": "colour histograms", "pixels": "raw pixels", "mean_colour": "the mean colour"}
 
 
 def log(name: str) -> dict:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def main_job_table(name: str) -> str:
+def main_job_text(name: str) -> str:
     """Accuracy and time of the ViT, the CNN and the simple means on one data set."""
     values = log(f"main_job_{name}")
     simple = values["simple"]
@@ -26,34 +30,26 @@ def main_job_table(name: str) -> str:
         each = ", ".join(f"{value:.3f}" for value in accuracy["each"])
         lines.append(f"| {title} | **{accuracy['mean']:.3f}** | {accuracy['std']:.3f} | {each} | "
                      f"{row['train_seconds']['mean']:.0f} s |")
-    for title, key in (("logistic regression on colour histograms", "histogram"),
-                       ("logistic regression on raw pixels", "pixels"),
-                       ("logistic regression on the mean colour", "mean_colour"),
-                       ("always the class that is most frequent in the test set", "one_class")):
-        lines.append(f"| {title} | {simple[key]:.3f} | | | |")
-    return "\n".join(lines)
-
-
-def main_job_text(name: str) -> str:
-    values = log(f"main_job_{name}")
-    vit, machine = values["vit"], values["machine"]
+    lines += [f"| logistic regression on {title} | {simple[key]:.3f} | | | |" for key, title in SIMPLE.items()]
+    lines.append(f"| always the class that is most frequent in the test set | {simple['one_class']:.3f} | | | |")
+    vit = values["vit"]
     low, high = vit["interval_95"]
-    return (
-        f"{values['train_images']} images to train, {values['test_images']} to test; {vit['parameters'] / 1e6:.1f}M "
-        f"parameters, {vit['epochs']} epochs, seeds {', '.join(map(str, values['seeds']))}. The test loss is "
-        f"{vit['test_loss']['mean']:.3f} on average, that of equal shares for all classes {vit['guess_loss']:.3f}. "
-        f"With {values['test_images']} test images the 95 % interval of a run with the mean accuracy is {low:.3f} to "
-        f"{high:.3f}. The slowest run trained for {max(vit['train_seconds']['each']):.0f} s, evaluation after each "
-        f"epoch included; the process took {values['peak_memory_gib']:.1f} GiB of memory. Measured on "
-        f"{machine['cores']} cores of {machine['cpu']}, PyTorch {machine['torch'].split('+')[0]}, {values['date']}: "
-        f"`{values['command']}`, [log](benchmarks/results/main_job_{name}.json)."
-    )
+    return "\n".join(lines) + (
+        f"\n\n{values['train_images']} images to train, {values['test_images']} to test; "
+        f"{vit['parameters'] / 1e6:.1f}M parameters, {vit['epochs']} epochs, seeds "
+        f"{', '.join(map(str, values['seeds']))}. The test loss is {vit['test_loss']['mean']:.3f} "
+        f"on average, that of equal shares for all classes {vit['guess_loss']:.3f}. With "
+        f"{values['test_images']} test images the 95 % interval of a run with the mean accuracy "
+        f"is {low:.3f} to {high:.3f}. The slowest run trained for "
+        f"{max(vit['train_seconds']['each']):.0f} s, evaluation after each epoch included; the "
+        f"process took {values['peak_memory_gib']:.1f} GiB of memory. "
+        f"{measured_on(values, f'main_job_{name}')}")
 
 
 def measured_on(values: dict, name: str, made_by: set[str] | None = None) -> str:
     machine, commands = values["machine"], " and ".join(f"`{made}`" for made in sorted(made_by or {values["command"]}))
     return (f"{machine['cores']} cores of {machine['cpu']}, PyTorch {machine['torch'].split('+')[0]}, "
-            f"{values['date']}: {commands}, [log](benchmarks/results/{name}.json).")
+            f"{values['date']}: {commands}, [log](results/{name}.json).")
 
 
 def cifar100_cpu_text() -> str:
@@ -62,10 +58,11 @@ def cifar100_cpu_text() -> str:
     low, high = run["test_accuracy_95"]
     each = ", ".join(f"{value:.3f}" for value in values["test_accuracy"]["each"])
     return (
-        f"**The first {values['classes']} classes of CIFAR-100** (the split drawn anew, 500 and 100 images a class), "
-        f"from scratch: a ViT of {run['parameters'] / 1e6:.1f}M parameters reaches a test accuracy of **{each}** "
-        f"(95 % interval {low:.3f} to {high:.3f}) in {run['wall_seconds'] / 60:.0f} minutes and {run['passes']} "
-        f"passes; always one class scores {values['one_class_accuracy']:.2f}. Batches of {settings['batch_size']} are "
+        f"The first {values['classes']} classes (the split drawn anew, 500 and 100 images a "
+        f"class), from scratch: a ViT of {run['parameters'] / 1e6:.1f}M parameters reaches a test "
+        f"accuracy of **{each}** (95 % interval {low:.3f} to {high:.3f}) in "
+        f"{run['wall_seconds'] / 60:.0f} minutes and {run['passes']} passes; always one class "
+        f"scores {values['one_class_accuracy']:.2f}. Batches of {settings['batch_size']} are "
         f"augmented as a whole. {measured_on(values, 'cifar100_cpu')}")
 
 
@@ -79,12 +76,14 @@ def mnist_text() -> str:
             continue
         each = ", ".join(f"{value:.4f}" for value in row["test_accuracy"]["each"])
         lines.append(f"| {title} | **{row['test_accuracy']['mean']:.4f}** | {each} | {row['mean_f1']['mean']:.4f} | "
-                     f"{row['test_loss']['mean']:.3f} | {row['parameters']:,} | {row['train_seconds']['mean']:.0f} s |")
+                     f"{row['test_loss']['mean']:.3f} | {row['parameters']:,} | "
+                     f"{row['train_seconds']['mean']:.0f} s |")
     return "\n".join(lines) + (
-        f"\n\n{values['train_images']:,} images to train, {values['test_images']:,} to test. Always the same digit "
-        f"scores {values['one_class_accuracy']:.3f}, equal shares have a loss of {values['guess_loss']:.3f}. The "
-        "recipe was chosen on held-out training digits; two earlier ones had been scored on the test set before, so "
-        "these figures are not wholly blind. A test digit is seen at five places, up to a pixel from its own, and the "
+        f"\n\n{values['train_images']:,} images to train, {values['test_images']:,} to test. "
+        f"Always the same digit scores {values['one_class_accuracy']:.3f}, equal shares have a "
+        f"loss of {values['guess_loss']:.3f}. The recipe was chosen on held-out training digits; "
+        "two earlier ones had been scored on the test set before, so these figures are not "
+        "wholly blind. A test digit is seen at five places, up to a pixel from its own, and the "
         "probabilities are averaged. "
         f"{measured_on(values, 'mnist', {values[name]['command'] for name in ('vit', 'cnn') if name in values})}")
 
@@ -99,10 +98,11 @@ def pretraining_text() -> str:
         gain = f"{row['gain']['mean']:+.3f} ± {row['gain']['standard_error']:.3f}" if "gain" in row else ""
         lines.append(f"| {name} | **{row['test_accuracy']['mean']:.3f}** | {each} | {gain} |")
     return "\n".join(lines) + (
-        f"\n\nThe ViT of the main job is trained on {values['train_images']:,} photos of {values['classes']} dishes "
-        "(Food-101 at 64 px), for as many images as two cores take in so many minutes "
-        f"({values['images_a_second']} a second), then on 225 photos of three other dishes, as the ViT without "
-        "pre-training is; five such triples, 1,200 test photos each. "
+        f"\n\nThe ViT of the main job is trained on {values['train_images']:,} photos of "
+        f"{values['classes']} dishes (Food-101 at 64 px), for as many images as two cores take in "
+        f"so many minutes ({values['images_a_second']} a second), then on 225 photos of three "
+        "other dishes, as the ViT without pre-training is; five such triples, 1,200 test photos "
+        "each. "
         f"{measured_on(values, 'pretraining', {row['command'] for row in values['pretrained'].values()})}")
 
 
@@ -117,9 +117,10 @@ def step_time_text() -> str:
             lines.append(f"| {row['variant']}, {row['image_size']} px, batch {row['batch_size']} | {title} | "
                          f"{' | '.join(f'{cell:.0f}' for cell in cells)} | **{ratio:.3f}** |")
     return "\n".join(lines) + (
-        f"\n\nMilliseconds, fp32, medians of {values['runs']} runs. Ours is timed right beside each other library, "
-        f"{values['repeats']} times a run: the ratio is the median of these pairs, then of the runs, to the library "
-        f"that comes out fastest. {measured_on(values, 'step_time_cpu')}")
+        f"\n\nMilliseconds, fp32, medians of {values['runs']} runs. Ours is timed right beside "
+        f"each other library, {values['repeats']} times a run: the ratio is the median of these "
+        "pairs, then of the runs, to the library that comes out fastest. "
+        f"{measured_on(values, 'step_time_cpu')}")
 
 
 def time_to_accuracy_text() -> str:
@@ -133,12 +134,13 @@ def time_to_accuracy_text() -> str:
             lines.append(f"| {name}, {row['test_images']:,} to test | {title}, {way['seconds']:.0f} s | {reached} | "
                          f"**{way['last']:.3f}** | {way['best']:.3f} of {way['epochs']} |")
     return "\n".join(lines) + (
-        "\n\nThe same ViT on the same images in memory for the same time (the plain "
-        "loop ends the epoch that it has begun), on one seed. The plain loop is Adam at 1e-3 "
-        "without augmentation, schedule or weight decay. Both are tested after each epoch, and a time is that of the "
-        "first test that shows an accuracy: with few test images, the more tests the more luck. Our seconds contain "
-        "the tests, those of the plain loop do not. A schedule pays at its end: on the way there the plain loop can "
-        "be ahead, and in the few minutes given to the first 20 classes of CIFAR-100 it is so to the end. "
+        "\n\nThe same ViT on the same images in memory for the same time (the plain loop ends "
+        "the epoch that it has begun), on one seed. The plain loop is Adam at 1e-3 without "
+        "augmentation, schedule or weight decay. Both are tested after each epoch, and a time is "
+        "that of the first test that shows an accuracy: with few test images, the more tests the "
+        "more luck. Our seconds contain the tests, those of the plain loop do not. A schedule "
+        "pays at its end: on the way there the plain loop can be ahead, and in the few minutes "
+        "given to the first 20 classes of CIFAR-100 it is so to the end. "
         f"{measured_on(values, 'time_to_accuracy', {row['command'] for row in values['rows'].values()})}")
 
 
@@ -147,19 +149,20 @@ def pipeline_text() -> str:
     rates, epochs, learned = (values["parts"][part] for part in ("rates", "epochs", "accuracy"))
     seconds = epochs["medians"]
     accuracies = " and ".join(
-        f"{statistics.mean(row):.3f} ± {statistics.stdev(row):.3f} from {name.replace('ours', '`going_modular`')}"
+        f"{statistics.mean(row):.3f} ± {statistics.stdev(row):.3f} from "
+        f"{name.replace('ours', '`going_modular`')}"
         for name, row in learned["test_accuracy"].items())
     lines = ["| pipeline | images a second | seconds of an epoch of Mini/16 |", "|---|---|---|"]
     lines += [f"| {name.replace('ours', '`going_modular`')} | {rate:.0f} | {seconds[name]:.1f} |"
               for name, rate in rates["medians"].items()]
     lines.append(f"| none, one batch again and again | | {seconds['no pipeline']:.1f} |")
     return "\n".join(lines) + (
-        f"\n\n{rates['images']} JPEG files of 512 px to batches of {rates['image_size']} px: each at its best, ours "
-        f"prepares **{rates['ratio']:.1f} times** as many images a second, since files are decoded once (up to 1 GiB "
-        "of pixels is kept, shrunk to twice the image size), views stay bytes until they lie in a batch, and one "
-        "matrix changes all colours of an image. After "
-        f"{learned['epochs']} epochs at 64 px a Mini/8 has a test accuracy of {accuracies}, "
-        f"{len(learned['seeds'])} seeds, {learned['test_images']} test images. "
+        f"\n\n{rates['images']} JPEG files of 512 px to batches of {rates['image_size']} px: each "
+        f"at its best, ours prepares **{rates['ratio']:.1f} times** as many images a second, "
+        "since files are decoded once (up to 1 GiB of pixels is kept, shrunk to twice the image "
+        "size), views stay bytes until they lie in a batch, and one matrix changes all colours "
+        f"of an image. After {learned['epochs']} epochs at 64 px a Mini/8 has a test accuracy of "
+        f"{accuracies}, {len(learned['seeds'])} seeds, {learned['test_images']} test images. "
         f"{measured_on(values, 'input_pipeline', {part['command'] for part in values['parts'].values()})}")
 
 
@@ -172,9 +175,10 @@ def growth_text() -> str:
     lines += [f"| {name} | {1000 * row['seconds']:.0f} | {row['kept_bytes'] / 1e6:.1f} |"
               for name, row in prices.items()]
     return (
-        "![Time and memory of a training step against tokens, batch size, width and depth](images/growth_cpu.png)\n\n"
-        f"Each number is doubled on its own, around {base['tokens']} tokens, batch {base['batch size']}, width "
-        f"{base['width']}, depth {base['depth']}. The exponents that fit, of time and of memory: {exponents}. "
+        "![Time and memory of a training step against tokens, batch size, width and "
+        "depth](../images/growth_cpu.png)\n\nEach number is doubled on its own, around "
+        f"{base['tokens']} tokens, batch {base['batch size']}, width {base['width']}, depth "
+        f"{base['depth']}. The exponents that fit, of time and of memory: {exponents}. "
         "What two ways to save memory cost at the base:\n\n" + "\n".join(lines)
         + f"\n\n{measured_on(values, 'growth_cpu')}")
 
@@ -194,13 +198,13 @@ def parity_text() -> str:
                          f"{' | '.join('' if cell is None else f'{cell:.0e}' for cell in cells)} |")
     machine, versions = values["machine"], values["versions"]
     return "\n".join(lines) + (
-        "\n\nThe largest difference between our numbers and theirs, relative to the largest of theirs, for a random "
-        "image of 224 px and random weights from the library's own initialiser. \"official\" is the authors' "
-        "architecture, written in numpy in float64 by the names of their files alone; its gradients are those of timm, "
-        "which reads the same .npz by its own reader. "
-        f"torchvision {machine['torchvision'].split('+')[0]}, timm {versions['timm']}, "
-        f"transformers {versions['transformers']}, {values['date']}: `{values['command']}`, "
-        "[log](benchmarks/results/parity.json).")
+        "\n\nThe largest difference between our numbers and theirs, relative to the largest of "
+        "theirs, for a random image of 224 px and random weights from the library's own "
+        "initialiser. \"official\" is the authors' architecture, written in numpy in float64 by "
+        "the names of their files alone; its gradients are those of timm, which reads the same "
+        f".npz by its own reader. torchvision {machine['torchvision'].split('+')[0]}, timm "
+        f"{versions['timm']}, transformers {versions['transformers']}, {values['date']}: "
+        f"`{values['command']}`, [log](results/parity.json).")
 
 
 BUILDS = {  # notebook: what it builds, the part of the paper
@@ -232,71 +236,93 @@ def series_text() -> str:
         seconds = f"{values['seconds'][name]:.0f}" if name in values["seconds"] else ""  # empty: not measured yet
         lines.append(f"| [{name}](notebooks/{name}.ipynb) | {builds} | {part} | {seconds} | {badge} |")
     return "\n".join(lines) + (
-        f"\n\nSeconds on {values['machine']['cores']} CPU cores without a network, {values['date']}: "
+        f"\n\nSeconds on {values['machine']['cores']} CPU cores without a network, "
+        f"{values['date']}: "
         f"{' and '.join(f'`{made}`' for made in sorted(set(values['made_by'].values())))}, "
         "[log](benchmarks/results/notebook_time.json).")
 
 
-def sections() -> dict[str, str]:
-    """What stands between <!-- NAME --> and <!-- /NAME --> in README.md, by its name."""
-    return {"series": series_text(), "results": results_text(), "parity": parity_text()}
+def front_text() -> str:
+    """The four rows of README.md: what is reached, and next to what."""
+    lines = ["| | here | to compare with | |", "|---|---|---|---|"]
+    for title, name, anchor in (
+            ("drawn food", "drawn", "drawn-food"),
+            ("photos of pizza, steak and sushi", "photos", "photos-of-pizza-steak-and-sushi")):
+        values = log(f"main_job_{name}")
+        vit, simple = values["vit"], values["simple"]
+        # Beside it the strongest of the simple means, whichever that is on these data.
+        best = max(SIMPLE, key=simple.get)
+        cnn = ""
+        if "cnn" in values:
+            cnn = f"a CNN in the same time {values['cnn']['test_accuracy']['mean']:.3f}, "
+        lines.append(
+            f"| {title}, {values['test_images']} to test | test accuracy "
+            f"**{vit['test_accuracy']['mean']:.3f}**, standard deviation "
+            f"{vit['test_accuracy']['std']:.3f} over {len(values['seeds'])} seeds | {cnn}logistic "
+            f"regression on {SIMPLE[best]} {simple[best]:.3f}, always one class "
+            f"{simple['one_class']:.3f} | {vit['train_seconds']['mean']:.0f} s of training, "
+            f"[more](benchmarks/README.md#{anchor}) |")
+    values = log("mnist")
+    vit = values["vit"]
+    lines.append(
+        f"| MNIST, {values['test_images']:,} to test | test accuracy "
+        f"**{vit['test_accuracy']['mean']:.4f}** over {len(vit['test_accuracy']['each'])} seeds | "
+        f"always one class {values['one_class_accuracy']:.3f} | "
+        f"{vit['train_seconds']['mean']:.0f} s of training, [more](benchmarks/README.md#mnist) |")
+    # The ratio of the log, not of the medians: ours and the other library were timed in pairs.
+    values = log("step_time_cpu")
+    row = next(row for row in values["results"] if row["variant"] == "B/16")
+    fastest = row["fastest_other"]["forward_backward"]
+    others = [name for name in row["forward_backward"][0]["median_seconds"] if name != "ours"]
+    lines.append(
+        f"| training step of ViT-B/16, {row['image_size']} px, batch {row['batch_size']} | "
+        f"**{fastest['ours_to_it']:.3f}** of the time of {fastest['name']} | the fastest of "
+        f"{', '.join(others)} | "
+        "[more](benchmarks/README.md#time-of-a-step) |")
+    machine = log("main_job_drawn")["machine"]
+    return "\n".join(lines) + (
+        f"\n\nAccuracies are those of training from scratch. All on {machine['cores']} cores of "
+        f"{machine['cpu']}.")
 
 
-def results_text() -> str:
-    return f"""\
-**Photos of pizza, steak and sushi**, from scratch, at 64 px on two CPU cores:
+def parity_line() -> str:
+    """The largest numbers of the table of parity, in one sentence."""
+    values = log("parity")
+    table = values["largest_relative_difference"]
+    rows = list(table.values())
+    largest = {dtype: max(max(of[dtype].values()) for row in rows for of in row.values())
+               for dtype in ("float32", "float64")}
+    others = ", ".join(library for library in rows[0] if library != "official")
+    variants = ", ".join(f"{variant} (2 layers)" if variant.startswith("H") else variant for variant in table)
+    return (
+        f"Beside {others} and the authors' architecture written in numpy, for {variants}, logits "
+        f"and gradients differ by at most {largest['float32']:.0e} of their largest in float32, "
+        f"logits in float64 by {largest['float64']:.0e}: [all "
+        "numbers](benchmarks/README.md#the-same-numbers-as-the-libraries).")
 
-{main_job_table("photos")}
 
-{main_job_text("photos")} The recipe was chosen on other \
-classes of Food-101 (`python -m benchmarks.recipe_search` tries one on such classes): the model's shape, the learning \
-rate, TrivialAugment, the weight decay, and that a test image is seen in several crops. Once it was changed after a \
-look at the photos: an early run's test loss rose towards its end, so its epochs were cut and its augmentation was \
-strengthened. So these figures are not wholly blind.
-
-**Drawn food**, the default without a network:
-
-{main_job_table("drawn")}
-
-{main_job_text("drawn")}
-
-**MNIST**, from scratch, by two processes of one thread each:
-
-{mnist_text()}
-
-{cifar100_cpu_text()}
-
-**Pre-training on photos of other dishes**:
-
-![Accuracy on three new dishes against the minutes of pre-training](images/pretraining.png)
-
-{pretraining_text()}
-
-**Speed** beside the production libraries:
-
-{step_time_text()}
-
-**Time to an accuracy** on the test set:
-
-{time_to_accuracy_text()}
-
-**Input pipeline**:
-
-{pipeline_text()}
-
-**Growth**:
-
-{growth_text()}"""
+def sections() -> dict[Path, dict[str, str]]:
+    """What stands between <!-- NAME --> and <!-- /NAME -->, by file and name."""
+    return {
+        FOLDER.parent / "README.md": {"series": series_text(), "results": front_text(), "parity": parity_line()},
+        FOLDER / "README.md": {
+            "photos": main_job_text("photos"), "drawn": main_job_text("drawn"), "mnist": mnist_text(),
+            "cifar100": cifar100_cpu_text(), "pretraining": pretraining_text(), "step_time": step_time_text(),
+            "time_to_accuracy": time_to_accuracy_text(), "pipeline": pipeline_text(), "growth": growth_text(),
+            "parity": parity_text()},
+    }
 
 
 def main() -> None:
-    text = README.read_text()
-    for name, section in sections().items():
-        marks = f"<!-- {name} -->", f"<!-- /{name} -->"
-        assert all(text.count(mark) == 1 for mark in marks), marks
-        before, rest = text.split(marks[0])
-        text = f"{before}{marks[0]}\n{section}\n{marks[1]}{rest.split(marks[1])[1]}"
-    README.write_text(text)
+    for file, tables in sections().items():
+        text = file.read_text()
+        for name, table in tables.items():
+            marks = f"<!-- {name} -->", f"<!-- /{name} -->"
+            if any(text.count(mark) != 1 for mark in marks):
+                raise ValueError(f"{marks[0]} and {marks[1]} must stand once each in {file}")
+            before, rest = text.split(marks[0])
+            text = f"{before}{marks[0]}\n{table}\n{marks[1]}{rest.split(marks[1])[1]}"
+        file.write_text(text)
 
 
 if __name__ == "__main__":

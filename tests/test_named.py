@@ -393,7 +393,7 @@ def test_full_disk(root, food_zip, monkeypatch):
 def test_full_disk_while_drawing(root, monkeypatch):
     def write(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(drawn, "write", write)
+    monkeypatch.setattr(drawn, "write_set", write)
     with pytest.raises(DataError, match="is full; free some space"):
         data_setup.load("drawn")
 
