@@ -22,13 +22,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "few": dict(
         images_shown=45_000, min_scale=0.25, trivial_augment=0.5, test_crops=3, drop_path=0.2, weight_decay=0.5,
         mixup=0.5),
-    "many": dict(images_shown=31_000, min_scale=0.85),
+    "many": {},  # the options' own defaults
     # writing slants and varies, but has no mirror image and no colour
     "digits": dict(
-        images_shown=31_000, min_scale=1.0, stretch=1.0, flip=False, color_jitter=0.0, turn=12.0, shear=0.15, zoom=0.12,
+        min_scale=1.0, stretch=1.0, flip=False, color_jitter=0.0, turn=12.0, shear=0.15, zoom=0.12,
         shift=0.05, test_shifts=True),
 }
-IMAGE_SIZES = {"mnist": 28, "drawn_digits": 28, "cifar10": 32, "cifar100": 32, "drawn_things": 32}  # pixels
 GROUPS = ("data", "model", "training", "output")
 
 
@@ -218,8 +217,9 @@ def complete(
     """The options of a run on these data: those given, before those stored by the run that goes on, before what the
     preset sets, before what follows from data and device, before the defaults.
 
-    Raises ValueError for what makes no sense.
+    None counts as not given. Raises ValueError for what makes no sense.
     """
+    given = {name: value for name, value in given.items() if value is not None}
     check(given)
     known = {**(stored or {}), **given}
     by_size = "few" if len(data.train) < 1000 else "many"
@@ -236,8 +236,8 @@ def complete(
     # the model and its sizes
     if values.get("weights") is None:
         values.setdefault("pool", "token")
-        values.setdefault("model", "Mini" if device.type == "cpu" or data.name in IMAGE_SIZES else "B/16")
-    size = values.setdefault("image_size", IMAGE_SIZES.get(data.name, default_image_size(device)))
+        values.setdefault("model", "Mini" if device.type == "cpu" or data.image_size else "B/16")
+    size = values.setdefault("image_size", data.image_size or default_image_size(device))
     model = values.get("model")
     if model and "/" not in model and size > 0:  # the largest patch that leaves 7 x 7 patches or more
         values.setdefault("patch_size", max(patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0))

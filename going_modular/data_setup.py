@@ -24,12 +24,12 @@ from going_modular.datasets.images import (
     to_image,
     to_pixels,
 )
-from going_modular.datasets.loading import BatchShares, EpochSampler, make_loader
+from going_modular.datasets.loading import EpochSampler, make_loader
 from going_modular.datasets.named import NAMES, ImageData, is_path, load
 from going_modular.datasets.views import RandomView, eval_transform, recolor, train_transform, warp
 
 __all__ = [
-    "NAMES", "ArrayImages", "BatchShares", "DataError", "EpochSampler", "ImageData", "RandomView",
+    "NAMES", "ArrayImages", "DataError", "EpochSampler", "ImageData", "RandomView",
     "create_dataloaders", "data_folder", "download_data", "eval_transform", "is_path", "labels",
     "list_images", "load", "make_loader", "read_image", "recolor", "split", "to_image", "to_pixels",
     "train_transform", "warp",

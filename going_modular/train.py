@@ -79,7 +79,7 @@ def build_trainer(
     where = {"num_workers": options.num_workers, "device": device}
     train_loader = data_setup.make_loader(
         kept, augmented, options.batch_size, shuffle=True, seed=options.seed, repeats=options.repeats,
-        parts=options.gradient_accumulation, **where)
+        gradient_accumulation=options.gradient_accumulation, **where)
     # Evaluation takes no more images at once than training does.
     at_once = max(1, options.batch_size // distributed.size() // options.gradient_accumulation)
     val_loader, test_loader = (data_setup.make_loader(images, plain, at_once, **where)
@@ -300,9 +300,9 @@ def train(given: dict[str, Any]) -> None:
     # Options and model
     options = config.complete(given_or_theirs, data, device, stored)
     if not options.resume:
-        set_there = {name: value for name, value in config.PRESETS[options.preset].items() if name not in given}
-        tell(f"preset {options.preset}: " + ", ".join(f"{name.replace('_', ' ')} {config.in_words(value)}"
-                                                      for name, value in set_there.items()))
+        set_there = [f"{name.replace('_', ' ')} {config.in_words(value)}"
+                     for name, value in config.PRESETS[options.preset].items() if name not in given]
+        tell(f"preset {options.preset}: {', '.join(set_there) or 'the defaults'}")
     torch.manual_seed(options.seed)
     model = build_model(options, len(data.class_names), pretrained)
     name = options.model or Path(options.weights).name

@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from going_modular import distributed, engine
-from going_modular.datasets.loading import BatchShares
+from going_modular.datasets.loading import MicroBatchSampler
 from going_modular.predictions import AveragedOverViews, predict_all
 from going_modular.recipe import Recipe, autocast
 from going_modular.utils import CheckpointError, read_checkpoint, set_seeds, write_atomically
@@ -124,10 +124,10 @@ class Trainer:
         # Data. A loader of the caller's own has one micro-batch a step, which counts as a whole.
         self.loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
         batches = getattr(train_loader, "batch_sampler", None)
-        self.batches = batches if isinstance(batches, BatchShares) else None
+        self.batches = batches if isinstance(batches, MicroBatchSampler) else None
         if distributed.size() > 1 and not self.batches:
-            raise ValueError("several processes need the loaders of data_setup.make_loader, which share out the images")
-        self.micro_batches = self.batches.parts if self.batches else 1
+            raise ValueError("several processes need the loaders of data_setup.make_loader, which deal out the images")
+        self.micro_batches = self.batches.gradient_accumulation if self.batches else 1  # of a step
         self.steps_per_epoch = len(train_loader) // self.micro_batches
         self.images_per_epoch = len((self.batches or train_loader).sampler)
 
@@ -221,7 +221,7 @@ class Trainer:
             images, labels = images.to(self.device), labels.to(self.device)
             if self.mixup:
                 images, labels = self.mixup(images, labels)
-            count, weight = self._share(micro_batch, len(images))
+            count, weight = self._count_and_weight(micro_batch, len(images))
 
             with self._averaging_gradients(micro_batch):
                 with autocast(self.device):  # the loss is computed in float32 in any case
@@ -244,11 +244,13 @@ class Trainer:
             self._save()
             raise Stopped
 
-    def _share(self, micro_batch: int, images: int) -> tuple[int, float]:
-        """(images of this micro-batch that count, what their mean loss weighs in that of the batch)."""
+    def _count_and_weight(self, micro_batch: int, images: int) -> tuple[int, float]:
+        """(images of this micro-batch that count, what their mean loss weighs in that of the batch). The weights of a
+        batch sum to the number of processes, as gradients are averaged over these."""
         if self.batches is None:
             return images, 1.0
-        return self.batches.share(self.steps * self.micro_batches + micro_batch)
+        count, of_batch = self.batches.images(self.steps * self.micro_batches + micro_batch)
+        return count, count * distributed.size() / of_batch
 
     def _averaging_gradients(self, micro_batch: int) -> AbstractContextManager:
         """Gradients are averaged over the processes once a step: with its last micro-batch."""

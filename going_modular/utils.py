@@ -127,7 +127,7 @@ def load_model(run_folder_or_checkpoint: str | Path) -> "tuple[ViT, RunInfo]":
 
     Raises CheckpointError as read_checkpoint does, and where the weights do not fit the architecture beside them.
     """
-    from going_modular.datasets.views import eval_transform  # here, as all else in this module needs nothing of the package
+    from going_modular.datasets.views import eval_transform  # all else here needs no other module
     from going_modular.vit import ViT
 
     path = Path(run_folder_or_checkpoint)

@@ -171,9 +171,6 @@ class ViT(nn.Module):
     Raises ValueError for sizes that do not fit together.
     """
 
-    checkpointing = False  # True: blocks keep only their input for the backward pass, and compute the rest again
-    preprocessing = None  # PIL image -> what the model takes; weights.load sets it
-
     def __init__(
         self, image_size: int = 224, patch_size: int = 16, in_channels: int = 3, num_classes: int = 1000,
         num_layers: int = 12, hidden_size: int = 768, mlp_size: int = 3072, num_heads: int = 12, dropout: float = 0.0,
@@ -183,6 +180,8 @@ class ViT(nn.Module):
         settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.settings = settings  # ViT(**model.settings) is the same architecture again
+        self.checkpointing = False  # True: blocks keep only their input, and compute the rest again when going back
+        self.preprocessing = None  # PIL image -> what the model takes; weights.load sets it
         for name in "image_size patch_size in_channels num_classes num_layers hidden_size mlp_size num_heads".split():
             if settings[name] < 1:
                 raise ValueError(f"{name} must be at least 1, not {settings[name]}")

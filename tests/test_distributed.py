@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from going_modular import data_setup, distributed
-from going_modular.data_setup import BatchShares, EpochSampler
+from going_modular.datasets.loading import EpochSampler, MicroBatchSampler
 from going_modular.recipe import Recipe
 from going_modular.train import main
 from going_modular.trainer import Stopped, Trainer
@@ -23,7 +23,7 @@ SIZES = {"image_size": 16, "patch_size": 8, "num_classes": 3, "num_layers": 2, "
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked here")
 
 
-def build(data: str, output, parts: int = 1, shard: bool = False, checkpointing: bool = False, **fields) -> Trainer:
+def build(data: str, output, accumulation: int = 1, shard: bool = False, checkpointing: bool = False, **fields) -> Trainer:
     """A trainer in float64 on the colours: 30 images to train, in batches of 8, so that the last one holds 6."""
     images = data_setup.load(data)
     torch.manual_seed(3)
@@ -35,7 +35,7 @@ def build(data: str, output, parts: int = 1, shard: bool = False, checkpointing:
     def double(image):
         return view(image).double()
 
-    loaders = [data_setup.make_loader(kept, double, 8, shuffle=True, seed=5, parts=parts),
+    loaders = [data_setup.make_loader(kept, double, 8, shuffle=True, seed=5, gradient_accumulation=accumulation),
                *(data_setup.make_loader(part, double, 8) for part in (held_out, images.test))]
     output.mkdir(exist_ok=True)
     recipe = Recipe(**{"epochs": 3, "lr": 3e-3, **fields})
@@ -88,41 +88,38 @@ def alone(colours, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("size, parts", [(1, 3), (2, 1), (2, 2), (4, 1), (4, 2)])
-def test_shares_make_up_the_batches(monkeypatch, size, parts):
-    whole = [[index for _, index in batch] for batch in BatchShares(EpochSampler(13, seed=1), 8)]
-    dealt, shares = [[], []], [[], []]
+@pytest.mark.parametrize("size, steps", [(1, 3), (2, 1), (2, 2), (4, 1), (4, 2)])
+def test_micro_batches_make_up_the_batches(monkeypatch, size, steps):
+    whole = [[index for _, index in batch] for batch in MicroBatchSampler(EpochSampler(13, seed=1), 8)]
+    dealt, counts = [[], []], [[], []]
     monkeypatch.setattr(distributed, "size", lambda: size)
     for rank in range(size):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        batches = BatchShares(EpochSampler(13, seed=1), 8, parts)
-        assert len(list(batches)) == len(batches) == 2 * parts
+        batches = MicroBatchSampler(EpochSampler(13, seed=1), 8, steps)
+        assert len(list(batches)) == len(batches) == 2 * steps
         batches.set_epoch(0)
         for number, batch in enumerate(batches):
-            count, weight = batches.share(number)
-            dealt[number // parts] += [index for _, index in batch[:count]]
-            shares[number // parts].append((count, weight))
-            assert len(batch) >= 1
+            count, of_batch = batches.images(number)
+            assert of_batch == (8, 5)[number // steps] and len(batch) >= max(count, 1)
+            dealt[number // steps] += [index for _, index in batch[:count]]
+            counts[number // steps].append(count)
     assert [sorted(batch) for batch in dealt] == [sorted(batch) for batch in whole]
-    for of_one, images in zip(shares, (8, 5)):
-        assert sum(count for count, _ in of_one) == images
-        assert sum(weight for _, weight in of_one) == pytest.approx(size)
-        assert all(weight == pytest.approx(count * size / images) for count, weight in of_one)
+    assert [sum(of_one) for of_one in counts] == [8, 5]
 
 
 def test_a_batch_too_small_to_be_shared():
-    with pytest.raises(ValueError, match="a batch of 2 images can't be shared by 3"):
-        BatchShares(EpochSampler(10, seed=0), 2, parts=3)
+    with pytest.raises(ValueError, match="a batch of 2 images can't be cut into 3 micro-batches"):
+        MicroBatchSampler(EpochSampler(10, seed=0), 2, gradient_accumulation=3)
 
 
-@pytest.mark.parametrize("options", [{"parts": 2}, {"parts": 4}, {"checkpointing": True}], ids=str)
-def test_parts_and_checkpointing_change_nothing(colours, tmp_path, alone, options):
+@pytest.mark.parametrize("options", [{"accumulation": 2}, {"accumulation": 4}, {"checkpointing": True}], ids=str)
+def test_accumulation_and_checkpointing_change_nothing(colours, tmp_path, alone, options):
     fit(colours, tmp_path / "run", **options)
     assert_same(tmp_path / "run", alone)
 
 
-@pytest.mark.parametrize("size, options", [(2, {}), (4, {}), (2, {"parts": 2}), (2, {"shard": True}),
-                                           (2, {"shard": True, "parts": 2})], ids=str)
+@pytest.mark.parametrize("size, options", [(2, {}), (4, {}), (2, {"accumulation": 2}), (2, {"shard": True}),
+                                           (2, {"shard": True, "accumulation": 2})], ids=str)
 def test_several_processes_make_the_weights_of_one(colours, tmp_path, alone, size, options):
     in_processes(size, tmp_path, partial(fit, colours, tmp_path / "run", **options))
     assert_same(tmp_path / "run", alone)

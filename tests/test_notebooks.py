@@ -68,12 +68,20 @@ def pieces_of(file: str) -> dict[str, str]:
     return pieces
 
 
+def methods_of(file: str) -> dict[str, str]:
+    """The syntax trees of the methods that a file of the package defines, as CLASS.METHOD."""
+    classes = [node for node in ast.parse((ROOT / "going_modular" / file).read_text()).body
+               if isinstance(node, ast.ClassDef)]
+    return {f"{cls.name}.{node.name}": without_docstrings(node) for cls in classes for node in cls.body
+            if isinstance(node, ast.FunctionDef)}
+
+
 def marked_cells() -> list[tuple[Path, str, str, str]]:
     """(notebook, file, name, source) of each cell that says it holds a piece of the package."""
     found = []
     for notebook in LESSONS:
         for cell in cells(notebook, "code"):
-            if mark := re.match(r"# going_modular/([\w/]+\.py): (\w+)\n", cell["source"]):
+            if mark := re.match(r"# going_modular/([\w/]+\.py): ([\w.]+)\n", cell["source"]):
                 found.append((notebook, mark[1], mark[2], cell["source"]))
     return found
 
@@ -81,13 +89,18 @@ def marked_cells() -> list[tuple[Path, str, str, str]]:
 @pytest.mark.parametrize("notebook, file, name, source", marked_cells(), ids=lambda value: getattr(value, "stem", None))
 def test_a_marked_cell_is_the_packages_code(notebook, file, name, source):
     (node,) = ast.parse(source).body
-    assert without_docstrings(node) == pieces_of(file)[name], f"{notebook.name} and going_modular/{file} differ"
+    assert without_docstrings(node) == {**pieces_of(file), **methods_of(file)}[name], f"{notebook.name} and going_modular/{file} differ"
 
 
 @pytest.mark.parametrize("file", TAUGHT)
 def test_each_piece_is_taught_in_one_notebook(file):
     taught = [name for _, of, name, _ in marked_cells() if of == file]
     assert sorted(taught) == sorted(pieces_of(file))
+
+
+def test_the_step_of_a_long_run_is_taught():
+    assert [notebook.stem for notebook, _, name, _ in marked_cells() if name == "Trainer._step"] == [
+        "09_train_on_cifar100"]
 
 
 def test_the_comparison_sees_the_smallest_change():

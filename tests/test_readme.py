@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from going_modular import data_setup, train, vit
+from going_modular import config, data_setup, train, vit
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

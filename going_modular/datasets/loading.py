@@ -50,48 +50,48 @@ class EpochSampler(Sampler):
             skip = max(0, skip - self.size)  # what is left to skip in the next pass
 
 
-class BatchShares(Sampler):
-    """The batches of an EpochSampler, dealt out: each of the processes (distributed.size) gets its
-    share of every batch, in `parts` one after the other. Together they make the same batches as one
-    process with one part.
+class MicroBatchSampler(Sampler):
+    """The batches of an EpochSampler as micro-batches, `gradient_accumulation` of them for each
+    batch and process: those of all processes (distributed.size) together are the batch, as one
+    process without gradient accumulation has it.
 
-    Where the last batch is too small for all, the hands left empty get an image that does not
-    count.
-    Raises ValueError where a whole batch is, or for fewer parts than one.
+    Where the last batch is too small for all, an empty micro-batch gets an image that does not
+    count. Raises ValueError where a whole batch is too small, or for no micro-batch at all.
     """
 
-    def __init__(self, sampler: EpochSampler, batch_size: int, parts: int = 1):
-        if parts < 1:
-            raise ValueError(f"parts must be at least 1, not {parts}")
-        self.sampler, self.batch_size, self.parts, self.hands = sampler, batch_size, parts, parts * distributed.size()
-        if batch_size < self.hands:
-            raise ValueError(f"a batch of {batch_size} images can't be shared by {self.hands} (processes times parts): "
-                             "take a larger one")
+    def __init__(self, sampler: EpochSampler, batch_size: int, gradient_accumulation: int = 1):
+        if gradient_accumulation < 1:
+            raise ValueError(f"gradient_accumulation must be at least 1, not {gradient_accumulation}")
+        self.sampler, self.batch_size = sampler, batch_size
+        self.gradient_accumulation = gradient_accumulation
+        self.micro_batches = gradient_accumulation * distributed.size()  # of a batch, in all
+        if batch_size < self.micro_batches:
+            raise ValueError(f"a batch of {batch_size} images can't be cut into {self.micro_batches} "
+                             "micro-batches (processes times gradient accumulation): take a larger one")
 
     def set_epoch(self, epoch: int, batches: int = 0) -> None:
         """Make the next epoch the one with this number, without its first so many batches."""
         self.sampler.set_epoch(epoch, skip=batches * self.batch_size)
 
     def __len__(self) -> int:
-        return -(-len(self.sampler) // self.batch_size) * self.parts
+        """Micro-batches of an epoch for this process."""
+        return -(-len(self.sampler) // self.batch_size) * self.gradient_accumulation
 
-    def hand(self, part: int) -> int:
-        return distributed.rank() + part * distributed.size()
+    def _place(self, step: int) -> int:
+        """Which of all micro-batches of a batch is this process's, in this step of accumulation."""
+        return distributed.rank() + step * distributed.size()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in BatchSampler(self.sampler, self.batch_size, drop_last=False):
-            for part in range(self.parts):
-                hand = self.hand(part)
-                yield batch[hand :: self.hands] or batch[:1]
+            for step in range(self.gradient_accumulation):
+                yield batch[self._place(step) :: self.micro_batches] or batch[:1]
 
-    def share(self, number: int) -> tuple[int, float]:
-        """(images that count in share `number` of an epoch, what the mean over them weighs in that
-        of the batch); the weights of a batch sum to the number of processes, over which gradients
-        are averaged."""
-        batch, part = divmod(number, self.parts)
-        images = min(self.batch_size, len(self.sampler) - batch * self.batch_size)
-        count = len(range(self.hand(part), images, self.hands))
-        return count, count * distributed.size() / images
+    def images(self, number: int) -> tuple[int, int]:
+        """(images that count in this process's micro-batch of this number in the epoch, images of
+        the whole batch that it belongs to)."""
+        batch, step = divmod(number, self.gradient_accumulation)
+        of_batch = min(self.batch_size, len(self.sampler) - batch * self.batch_size)
+        return len(range(self._place(step), of_batch, self.micro_batches)), of_batch
 
 
 class ViewedImages(Dataset):
@@ -174,8 +174,8 @@ def _leave_signals_to_the_trainer(_: int) -> None:
 
 
 def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle: bool = False,
-                seed: int = 0, num_workers: int = 0, repeats: int = 1, parts: int = 1,
-                device: torch.device | str = "cpu") -> DataLoader:
+                seed: int = 0, num_workers: int = 0, repeats: int = 1,
+                gradient_accumulation: int = 1, device: torch.device | str = "cpu") -> DataLoader:
     """Batches (images [batch, 3, image_size, image_size], labels [batch]) of a data set of (PIL
     image, label).
 
@@ -184,13 +184,13 @@ def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle:
         any number of workers: loader.batch_sampler.set_epoch(n). No image is dropped, so the last
         batch may be smaller.
     repeats: how often an epoch shows each image, for a set so small that one pass is soon over.
-    parts: for training; a batch comes in so many parts (BatchShares).
+    gradient_accumulation: for training; a batch comes in so many micro-batches.
     device: where a view finishes its batches (colours, to floats) and leaves the images.
     Among several processes each gets its share: of every batch for training, of the images else.
     """
     if shuffle:
         sampler = EpochSampler(len(dataset), seed, repeats)
-        batches = {"batch_sampler": BatchShares(sampler, batch_size, parts)}
+        batches = {"batch_sampler": MicroBatchSampler(sampler, batch_size, gradient_accumulation)}
     else:
         mine = range(distributed.rank(), len(dataset), distributed.size())
         batches = {"batch_size": batch_size, "sampler": mine}

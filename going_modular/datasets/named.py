@@ -35,6 +35,7 @@ TORCHVISION = {  # name: torchvision's class, its folder in the data folder, its
     "cifar100": (CIFAR100, "cifar-100-python", ["cifar-100-python.tar.gz"]),
 }
 NAMES = ["auto", *ARCHIVES, *TORCHVISION, *drawn.SETS]
+IMAGE_SIZES = {"mnist": 28, "drawn_digits": 28, "cifar10": 32, "cifar100": 32, "drawn_things": 32}
 OFFLINE_HINT = "; the data set drawn needs no network"  # ends the message of a download that failed
 
 
@@ -49,6 +50,7 @@ class ImageData:
     note: str  # one line on what it is and where it comes from
     skipped: list[Path]  # bad images that were left out
     flip: bool = True  # whether a mirrored image keeps its label
+    image_size: int | None = None  # of all images, in pixels, where they are small and alike
 
 
 def load(name: str | Path = "auto", folder: str | Path | None = None, skip_bad_images: bool = False,
@@ -62,9 +64,10 @@ def load(name: str | Path = "auto", folder: str | Path | None = None, skip_bad_i
     Raises DataError where the data set is unknown, cannot be had, or is not sound.
     """
     root = data_folder(folder)
-    # Most digits do not read the same in a mirror. What counts is the name that was asked for: a
-    # folder somewhere else may be called mnist, too, and hold anything.
+    # What is known of a set goes by the name that was asked for: a folder somewhere else may be
+    # called mnist, too, and hold anything. Most digits do not read the same in a mirror.
     flip = os.fspath(name) not in ("mnist", "drawn_digits")
+    image_size = IMAGE_SIZES.get(os.fspath(name))
     name, path, origin = _resolve(os.fspath(name), root)
     train: ArrayImages | CachedImages
     test: ArrayImages | CachedImages
@@ -86,7 +89,7 @@ def load(name: str | Path = "auto", folder: str | Path | None = None, skip_bad_i
     note = f"{name}: {len(train)} training and {len(test)} test images "
     note += f"of {len(train.classes)} classes, {origin}"
     note += f"; {len(skipped)} bad images left out" if skipped else ""
-    return ImageData(name, train, test, train.classes, note, skipped, flip)
+    return ImageData(name, train, test, train.classes, note, skipped, flip, image_size)
 
 
 def is_path(name: str, root: Path) -> bool:
