@@ -23,7 +23,7 @@ SIZES = {"image_size": 16, "patch_size": 8, "num_classes": 3, "num_layers": 2, "
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked here")
 
 
-def build(data: str, output, accumulation: int = 1, shard: bool = False, checkpointing: bool = False, **fields) -> Trainer:
+def build(data: str, output, accumulation=1, shard=False, checkpointing=False, **fields) -> Trainer:
     """A trainer in float64 on the colours: 30 images to train, in batches of 8, so that the last one holds 6."""
     images = data_setup.load(data)
     torch.manual_seed(3)

@@ -89,7 +89,8 @@ def marked_cells() -> list[tuple[Path, str, str, str]]:
 @pytest.mark.parametrize("notebook, file, name, source", marked_cells(), ids=lambda value: getattr(value, "stem", None))
 def test_a_marked_cell_is_the_packages_code(notebook, file, name, source):
     (node,) = ast.parse(source).body
-    assert without_docstrings(node) == {**pieces_of(file), **methods_of(file)}[name], f"{notebook.name} and going_modular/{file} differ"
+    pieces = pieces_of(file) | methods_of(file)
+    assert without_docstrings(node) == pieces[name], f"{notebook.name} and going_modular/{file} differ"
 
 
 @pytest.mark.parametrize("file", TAUGHT)

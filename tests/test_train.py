@@ -140,7 +140,8 @@ def test_data_options_reach_the_loaders(colours, tmp_path, monkeypatch):
     rest = {"num_workers": 0, "device": torch.device("cpu")}
     assert seen == {"size": 16, "min_scale": 0.6, "color_jitter": 0.1, "trivial_augment": 0.3, "stretch": 1.2,
                     "turn": 3, "shear": 0.1, "zoom": 0.2, "shift": 0.3, "loaders": [
-        (27, 7, {"shuffle": True, "seed": 4, "repeats": 2, "gradient_accumulation": 2, **rest}), (9, 3, rest), (12, 3, rest)]}
+        (27, 7, {"shuffle": True, "seed": 4, "repeats": 2, "gradient_accumulation": 2, **rest}),
+        (9, 3, rest), (12, 3, rest)]}
 
 
 def test_only_errors_from_outside_lose_their_traceback(monkeypatch):
