@@ -19,7 +19,7 @@ from going_modular.utils import pick_device
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=architecture.SIZES, default="drawn_digits")
+    parser.add_argument("--data", choices=architecture.SETUPS, default="drawn_digits")
     parser.add_argument("--experiments", nargs="+", choices=architecture.SEEDS, default=list(architecture.SEEDS))
     parser.add_argument("--threads", type=int, default=1, help="of the CPU: one is as fast as two for small models")
     parser.add_argument("--device", default="auto")
@@ -28,7 +28,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     device = pick_device(args.device)
     data = architecture.load(args.data).to(device)
-    size = json.loads(json.dumps(architecture.SIZES[args.data]))  # as it will be read again: lists for tuples
+    size = json.loads(json.dumps(architecture.SETUPS[args.data]))  # as it will be read again: lists for tuples
     before = architecture.cached().get(args.data, {"size": None})
     results, made_by = (before["results"], before["made_by"]) if before["size"] == size else ({}, {})
     for experiment in args.experiments:

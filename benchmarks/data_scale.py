@@ -67,7 +67,7 @@ def main() -> None:
                    "fine_tuned": data_scale.fine_tuned_accuracy(model, task, seed, device, **FINE_TUNING)}
             print(row, flush=True)
             rows.append({**row, "seconds": round(seconds, 1)})
-            values = {"dishes": data_scale.DISHES, "vit": data_scale.SIZES, "cnn_width": data_scale.CNN_WIDTH,
+            values = {"dishes": data_scale.DISHES, "vit": data_scale.VIT_SIZES, "cnn_width": data_scale.CNN_WIDTH,
                       "shots": SHOTS, "decay": probe.DECAY, "fine_tuning": FINE_TUNING,
                       "test_images": len(task.test), "rows": rows}
             write_measured("data_scale", log_of(values))

@@ -5,7 +5,7 @@ python -m benchmarks.growth [--device cpu]  ->  benchmarks/results/growth_DEVICE
 Around one base model one number at a time is doubled. Memory is what the forward pass keeps for the backward pass, the
 weights aside: counted tensor by tensor, so that it is the same on each device. An exponent is the slope of the line
 through all points, both axes logarithmic: 1 is in proportion, 2 is with the square. Then the price of gradient
-checkpointing and of a batch in parts.
+checkpointing and of gradient accumulation.
 """
 import argparse
 import math
@@ -19,7 +19,6 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from benchmarks.common import write_log
 from going_modular import plots
@@ -60,7 +59,7 @@ def kept_bytes(model: nn.Module, images: torch.Tensor) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def measure(model: nn.Module, batch_size: int, device: torch.device, repeats: int, parts: int = 1) -> dict:
+def measure(model: nn.Module, batch_size: int, device: torch.device, repeats: int, accumulation: int = 1) -> dict:
     """Median seconds of forward and backward pass, and the bytes kept between them."""
     size = model.settings["image_size"]
     images = torch.randn(batch_size, 3, size, size, device=device)
@@ -68,12 +67,12 @@ def measure(model: nn.Module, batch_size: int, device: torch.device, repeats: in
     model.to(device).train()
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        for some, some_labels in zip(images.chunk(parts), labels.chunk(parts)):
-            F.cross_entropy(model(some), some_labels).div(parts).backward()
+        for some, some_labels in zip(images.chunk(accumulation), labels.chunk(accumulation)):
+            F.cross_entropy(model(some), some_labels).div(accumulation).backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(seconds[1:]), "kept_bytes": kept_bytes(model, images.chunk(parts)[0])}
+    return {"seconds": statistics.median(seconds[1:]), "kept_bytes": kept_bytes(model, images.chunk(accumulation)[0])}
 
 
 def exponent(rows: dict[int, dict], quantity: str) -> float:
@@ -115,10 +114,9 @@ def main() -> None:
 
     prices, sizes = {}, (BASE["tokens"], BASE["width"], BASE["depth"])
     prices["as it is"] = measure(build(*sizes), BASE["batch size"], device, args.repeats)
-    prices["in 4 parts"] = measure(build(*sizes), BASE["batch size"], device, args.repeats, parts=4)
+    prices["in 4 micro-batches"] = measure(build(*sizes), BASE["batch size"], device, args.repeats, accumulation=4)
     model = build(*sizes)
-    for block in model.blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    model.checkpointing = True
     prices["checkpointing"] = measure(model, BASE["batch size"], device, args.repeats)
     for name, row in prices.items():
         print(f"{name}: {row['seconds'] * 1e3:.0f} ms, {row['kept_bytes'] / 1e6:.1f} MB", flush=True)

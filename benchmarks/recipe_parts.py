@@ -18,7 +18,7 @@ from going_modular.experiments import recipe_parts
 from going_modular.recipe import Recipe
 from going_modular.utils import pick_device
 
-SIZES = {
+SETUPS = {
     "drawn_things": dict(
         classes=10, epochs=20, batch_size=32,
         architecture=dict(image_size=32, patch_size=8, num_layers=4, hidden_size=64, mlp_size=256, num_heads=4)),
@@ -30,14 +30,14 @@ SIZES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=SIZES, default="drawn_things")
-    parser.add_argument("--epochs", type=int, help="default: those of the data set in SIZES")
+    parser.add_argument("--data", choices=SETUPS, default="drawn_things")
+    parser.add_argument("--epochs", type=int, help="default: those of the data set in SETUPS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--without", nargs="+", choices=recipe_parts.WITHOUT, default=list(recipe_parts.WITHOUT))
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
-    size = SIZES[args.data]
+    size = SETUPS[args.data]
     architecture = dict(**size["architecture"], drop_path=0.1)
     device, data = pick_device(args.device), recipe_parts.first_classes(data_setup.load(args.data), size["classes"])
     print(data.note)

@@ -319,7 +319,7 @@ def train(given: dict[str, Any]) -> None:
             write_json(output / "settings.json", options.of_the_run())
         if distributed.from_first((output / "last.pt").exists()):  # else the run ended before it had saved anything
             trainer.resume()
-        fit(trainer, output, how_to_resume=command_to_resume(given, output))
+        run_to_the_end(trainer, output, how_to_resume=command_to_resume(given, output))
         try:
             results = report(trainer, data, output)
         except KeyboardInterrupt:
@@ -339,7 +339,7 @@ def claim(output: Path, options: Config) -> None:
         file.unlink()
 
 
-def fit(trainer: Trainer, output: Path, how_to_resume: str) -> None:
+def run_to_the_end(trainer: Trainer, output: Path, how_to_resume: str) -> None:
     """Train to the end. A stop, and an error that has its cause outside this program, say what is kept, and the command
     that goes on."""
     try:

@@ -25,7 +25,7 @@ def bars():
 @pytest.fixture
 def small(monkeypatch):
     base = dict(image_size=8, in_channels=1, patch_size=4, num_layers=2, hidden_size=16, mlp_size=32, num_heads=2)
-    monkeypatch.setitem(architecture.SIZES, "bars", dict(
+    monkeypatch.setitem(architecture.SETUPS, "bars", dict(
         train_images=200, epochs=10, batch_size=20, lr=1e-2, shift=0, flip=False, base=base, lrs=(1e-3, 4e-3),
         scaling=dict(num_layers=(1,), hidden_size=(32,), patch_size=(2,))))
     return "bars"
@@ -41,11 +41,11 @@ def test_a_seed_is_a_run(bars, small):
     runs = [architecture.run(small, {"pool": "mean"}, seed, bars) for seed in (3, 3, 4)]
     losses = [run["test_loss"] for run in runs]
     assert losses[0] == losses[1] != losses[2]
-    assert runs[0]["macs"] == count_macs(ViT(**{**architecture.SIZES[small]["base"], "num_classes": 2}, pool="mean"))
+    assert runs[0]["macs"] == count_macs(ViT(**{**architecture.SETUPS[small]["base"], "num_classes": 2}, pool="mean"))
 
 
 def test_measure_keeps_every_seed(bars, small, monkeypatch, capsys):
-    monkeypatch.setitem(architecture.SIZES, small, {**architecture.SIZES[small], "epochs": 1})
+    monkeypatch.setitem(architecture.SETUPS, small, {**architecture.SETUPS[small], "epochs": 1})
     monkeypatch.setitem(architecture.SEEDS, "scaling", 2)
     results = architecture.measure(small, "scaling", bars)
     assert list(results) == ["base", "num_layers 1", "hidden_size 32", "patch_size 2"]
@@ -68,7 +68,7 @@ def test_each_row_changes_what_it_says(small):
 
 
 def test_batches_are_the_images_moved(bars, small):
-    size = {**architecture.SIZES[small], "shift": 2}
+    size = {**architecture.SETUPS[small], "shift": 2}
     seen = list(architecture.batches(bars, size))
     assert [len(images) for images, _ in seen] == [20] * 10 and sum(labels.sum() for _, labels in seen) == 100
     still = next(architecture.batches(bars, {**size, "shift": 0}))[0]
@@ -83,7 +83,7 @@ def test_batches_are_the_images_moved(bars, small):
 
 def test_load_takes_the_same_images_each_time(colours, monkeypatch):
     size = dict(train_images=30, base=dict(image_size=16, in_channels=1))
-    monkeypatch.setitem(architecture.SIZES, str(colours), size)
+    monkeypatch.setitem(architecture.SETUPS, str(colours), size)
     first, second = architecture.load(str(colours)), architecture.load(str(colours))
     assert first.train.shape == (30, 1, 16, 16) and first.test.shape == (12, 1, 16, 16)
     assert all(torch.equal(a, b) for a, b in zip(first, second)) and first.train_labels.bincount().min() > 5
@@ -93,7 +93,7 @@ def test_load_takes_the_same_images_each_time(colours, monkeypatch):
 
 def test_the_log_has_all_rows_with_the_settings_of_today():
     for name, cached in architecture.cached().items():
-        assert cached["size"] == json.loads(json.dumps(architecture.SIZES[name])), "measured with other settings"
+        assert cached["size"] == json.loads(json.dumps(architecture.SETUPS[name])), "measured with other settings"
         for experiment, rows in architecture.rows(name).items():
             assert list(cached["results"][experiment]) == list(rows)
             for row, changes in rows.items():

@@ -107,7 +107,7 @@ def test_fine_tuning_starts_from_a_head_of_zeros_and_the_body_as_it_is(kind, col
 
 def test_the_log_holds_every_run_with_the_settings_of_today():
     cached = data_scale.measured()
-    assert cached["vit"] == data_scale.SIZES and cached["cnn_width"] == data_scale.CNN_WIDTH
+    assert cached["vit"] == data_scale.VIT_SIZES and cached["cnn_width"] == data_scale.CNN_WIDTH
     seeds = {row["seed"] for row in cached["rows"]}
     rows = [(row["model"], row["pictures"], row["samples"], row["seed"]) for row in cached["rows"]]
     assert sorted(rows) == sorted((kind, 7 * count, samples, seed) for kind, count, samples in RUNS for seed in seeds)

@@ -27,14 +27,14 @@ ARCHIVES = {  # name: its archive (without .zip) and its folder in the data fold
     "photos": "pizza_steak_sushi",
     "photos20": "pizza_steak_sushi_20_percent",
 }
-TORCHVISION = {  # name: torchvision's class, its folder in the data folder, its archives
+TORCHVISION_SETS = {  # name: torchvision's class, its folder in the data folder, its archives
     "food101": (Food101, "food-101", ["food-101.tar.gz"]),
     "mnist": (MNIST, "MNIST", [f"MNIST/raw/{part}-ubyte.gz" for part in (
         "train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")]),
     "cifar10": (CIFAR10, "cifar-10-batches-py", ["cifar-10-python.tar.gz"]),
     "cifar100": (CIFAR100, "cifar-100-python", ["cifar-100-python.tar.gz"]),
 }
-NAMES = ["auto", *ARCHIVES, *TORCHVISION, *drawn.SETS]
+NAMES = ["auto", *ARCHIVES, *TORCHVISION_SETS, *drawn.SETS]
 IMAGE_SIZES = {"mnist": 28, "drawn_digits": 28, "cifar10": 32, "cifar100": 32, "drawn_things": 32}
 OFFLINE_HINT = "; the data set drawn needs no network"  # ends the message of a download that failed
 
@@ -135,7 +135,7 @@ def _resolve(name: str, root: Path) -> tuple[str, Path | None, str]:
 
     # A folder of that name in our own layout goes before torchvision's set, and before a download.
     path = root / ARCHIVES.get(name, name)
-    if name in TORCHVISION and not (path / "train").is_dir():
+    if name in TORCHVISION_SETS and not (path / "train").is_dir():
         return name, None, _fetch_torchvision(name, root)
     if name in ARCHIVES and not holds_files(path):
         return name, path, f"from {_fetch_archive(name, path)}"
@@ -163,7 +163,7 @@ def _fetch_archive(name: str, path: Path) -> str:
 def _fetch_torchvision(name: str, root: Path) -> str:
     """Have torchvision download a data set whose folder is not there yet; returns where the data
     comes from."""
-    kind, layout, archives = TORCHVISION[name]
+    kind, layout, archives = TORCHVISION_SETS[name]
     if (root / layout).is_dir():
         return f"from {root / layout}"
     # In a temporary folder that is renamed when whole, as in `downloads.install`.
@@ -202,7 +202,7 @@ def _opening(folder: Path) -> Iterator[None]:
 def _open_arrays(name: str, root: Path) -> tuple[ArrayImages, ArrayImages]:
     """(train, test) of MNIST or CIFAR in torchvision's layout. Raises DataError where files are
     missing or broken."""
-    kind, layout, _ = TORCHVISION[name]
+    kind, layout, _ = TORCHVISION_SETS[name]
     with _opening(root / layout):
         train, test = (kind(root, train=is_train) for is_train in (True, False))
         arrays = [np.asarray(part.data) for part in (train, test)]
@@ -219,7 +219,7 @@ def _list_food101(root: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, 
     (Bossard et al., 2014).
     Raises DataError where files are missing or broken.
     """
-    folder = root / TORCHVISION["food101"][1]
+    folder = root / TORCHVISION_SETS["food101"][1]
     with _opening(folder):
         if not (folder / "images").is_dir():
             raise FileNotFoundError(f"there is no folder {folder / 'images'}")

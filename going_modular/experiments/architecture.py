@@ -19,7 +19,7 @@ from going_modular.recipe import MixedPrecision, Recipe, clip_and_schedule
 from going_modular.vit import ViT, count_macs
 
 # What all rows share, by data set: how much is trained and how; the base model; what is varied around it.
-SIZES = {
+SETUPS = {
     "drawn_digits": dict(
         train_images=2000, epochs=8, batch_size=50, lr=4e-3, shift=1, flip=False,
         base=dict(image_size=28, in_channels=1, patch_size=7, num_layers=2, hidden_size=32, mlp_size=64, num_heads=2),
@@ -49,11 +49,11 @@ class Images(NamedTuple):
 
 
 def load(name: str) -> Images:
-    """A data set of SIZES: train_images pictures, the same ones each time, and its whole test set.
+    """A data set of SETUPS: train_images pictures, the same ones each time, and its whole test set.
 
     Raises DataError where it can't be had.
     """
-    size, data, parts = SIZES[name], data_setup.load(name), []
+    size, data, parts = SETUPS[name], data_setup.load(name), []
     transform = data_setup.eval_transform(size["base"]["image_size"])
     picked = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[: size["train_images"]]
     for part, indices in ((data.train, picked.tolist()), (data.test, range(len(data.test)))):
@@ -64,12 +64,12 @@ def load(name: str) -> Images:
 
 
 def rows(name: str) -> dict[str, dict[str, dict]]:
-    """The experiments on a data set of SIZES: experiment -> row -> what it changes.
+    """The experiments on a data set of SETUPS: experiment -> row -> what it changes.
 
     positions: Table 8 · positions_faster: the same at twice the learning rate · pooling: class token against mean,
     each at several learning rates (Figure 9) · scaling: depth, width, MLP and patches, one at a time (Figure 8).
     """
-    size = SIZES[name]
+    size = SETUPS[name]
     return {
         "positions": {kind: {"positions": kind} for kind in POSITION_VARIANTS},
         "positions_faster": {kind: {"positions": kind, "lr": 2 * size["lr"]} for kind in POSITION_VARIANTS},
@@ -80,11 +80,11 @@ def rows(name: str) -> dict[str, dict[str, dict]]:
 
 
 def build(name: str, changes: dict, num_classes: int) -> ViT:
-    """The base model of a data set of SIZES, with the changes of a row; a head has as many numbers as in the base."""
+    """The base model of a data set of SETUPS, with the changes of a row; a head has as many numbers as in the base."""
     architecture = {key: value for key, value in changes.items() if key not in ("positions", "lr")}
-    settings = {**SIZES[name]["base"], **architecture, "num_classes": num_classes}
+    settings = {**SETUPS[name]["base"], **architecture, "num_classes": num_classes}
     if "hidden_size" in changes:
-        base = SIZES[name]["base"]
+        base = SETUPS[name]["base"]
         settings["num_heads"] = max(1, changes["hidden_size"] * base["num_heads"] // base["hidden_size"])
     return POSITION_VARIANTS[changes.get("positions", "1-D")](**settings)
 
@@ -123,7 +123,7 @@ def run(name: str, changes: dict, seed: int, data: Images, device: torch.device 
     """Build and train one row with one seed, which sets the first weights, the order of the images and their shifts."""
     torch.manual_seed(seed)
     model = build(name, changes, num_classes=int(data.train_labels.max()) + 1)
-    return train(model, data, SIZES[name], changes.get("lr", SIZES[name]["lr"]), device)
+    return train(model, data, SETUPS[name], changes.get("lr", SETUPS[name]["lr"]), device)
 
 
 def measure(name: str, experiment: str, data: Images, device: torch.device | str = "cpu") -> dict[str, dict]:

@@ -9,6 +9,7 @@ measured/data_scale.json.
 import copy
 import json
 import statistics
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from going_modular.trainer import Trainer
 from going_modular.vit import ViT
 
 DISHES = [dish for dish in drawn.SETS["drawn10"].classes if dish not in drawn.SETS["drawn"].classes]
-SIZES = dict(image_size=48, patch_size=8, num_layers=4, hidden_size=64, mlp_size=256, num_heads=4)
+VIT_SIZES = dict(image_size=48, patch_size=8, num_layers=4, hidden_size=64, mlp_size=256, num_heads=4)
 CNN_WIDTH = 8  # about as many multiply-adds as the ViT, and as many features, 64
 KINDS = ("ViT", "CNN")
 
@@ -53,7 +54,13 @@ def first(images: Dataset, count: int) -> Subset:
 def new_model(kind: str, num_classes: int, seed: int) -> nn.Module:
     """A model that knows nothing yet, one of KINDS."""
     torch.manual_seed(seed)
-    return cnn(num_classes, CNN_WIDTH) if kind == "CNN" else ViT(num_classes=num_classes, **SIZES)
+    return cnn(num_classes, CNN_WIDTH) if kind == "CNN" else ViT(num_classes=num_classes, **VIT_SIZES)
+
+
+def transforms() -> tuple[data_setup.RandomView, Callable]:
+    """For training and for testing, at the size of the ViT."""
+    size = VIT_SIZES["image_size"]
+    return data_setup.train_transform(size, min_scale=0.6), data_setup.eval_transform(size)
 
 
 def loaders(data: ImageData, samples: int, seed: int, epochs: int) -> tuple[DataLoader, DataLoader]:
@@ -62,7 +69,7 @@ def loaders(data: ImageData, samples: int, seed: int, epochs: int) -> tuple[Data
     repeats, rest = divmod(samples, epochs * len(data.train))
     if rest or not repeats:
         raise ValueError(f"{samples} samples are no multiple of {epochs} times {len(data.train)} pictures")
-    view, plain = data_setup.train_transform(SIZES["image_size"], 0.6), data_setup.eval_transform(SIZES["image_size"])
+    view, plain = transforms()
     return (data_setup.make_loader(data.train, view, 64, shuffle=True, seed=seed, repeats=repeats),
             data_setup.make_loader(data.test, plain, 64))
 
@@ -95,7 +102,7 @@ def probe_accuracy(model: nn.Module, task: ImageData, shots: int = 20, pool: int
 
     Raises ValueError where a class has fewer images than shots.
     """
-    plain = data_setup.eval_transform(SIZES["image_size"])
+    _, plain = transforms()
     train, test = (probe.features(model, data_setup.make_loader(images, plain, 100))
                    for images in (first(task.train, pool), task.test))
     return statistics.mean(probe.few_shot(train, test, shots))
@@ -114,7 +121,7 @@ def fine_tuned_accuracy(
         model[-1] = nn.Linear(model[-1].in_features, len(task.class_names)).to(device)
         nn.init.zeros_(model[-1].weight)
         nn.init.zeros_(model[-1].bias)
-    view, plain = data_setup.train_transform(SIZES["image_size"], 0.6), data_setup.eval_transform(SIZES["image_size"])
+    view, plain = transforms()
     train = data_setup.make_loader(first(task.train, count), view, 32, shuffle=True, seed=seed, repeats=3)
     test = data_setup.make_loader(task.test, plain, 100)
     return finetune.fine_tune(model, train, test, epochs, lr, device)["test_acc"][-1]
