@@ -159,7 +159,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: ", end="", flush=True)
         try:
             differences = run(file)
-        except (CellExecutionError, DeadKernelError, ValueError) as error:
+        except DeadKernelError as error:  # at Ctrl-C and SIGTERM, nbclient ends the kernel and tells no more than this
+            print(f"not stored, the file is as it was, and no other is executed\n{error}")
+            return 1
+        except (CellExecutionError, ValueError) as error:
             print(f"not stored, the file is as it was\n{error}")
             failed.append(name)
         else:
