@@ -188,14 +188,15 @@ def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def compare(library: str, variant: str, dtype: torch.dtype = torch.float32, gradients: bool = False,
-            image_size: int = 224, seed: int = 0) -> dict[str, float]:
+            image_size: int = 224, seed: int = 0, num_layers: int | None = None) -> dict[str, float]:
     """Largest relative differences between our logits and the library's, of a random image, on weights for 224 px.
 
     gradients: compare those of the loss with respect to the image and to each parameter, too.
     image_size: in pixels, of the image; at another one than 224, position embeddings are interpolated.
+    num_layers: None for the variant's.
     """
     torch.manual_seed(seed)
-    sizes = sizes_of(variant)
+    sizes = sizes_of(variant) | ({"num_layers": num_layers} if num_layers else {})
     with torch.device("meta"):  # no weights of its own: any that were not loaded would be garbage
         ours = ViT(image_size, num_classes=CLASSES, **sizes, **weights.LAYOUTS[library].default_settings)
     ours = ours.to_empty(device="cpu").to(dtype).eval()
