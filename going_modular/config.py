@@ -248,6 +248,7 @@ def complete(
 
     # how often each image is shown
     repeats = values.setdefault("repeats", math.ceil(1000 / len(data.train)))
-    values.setdefault("epochs", max(5, round(values["images_shown"] / len(data.train) / repeats)))
+    shown = values.get("images_shown", Config.images_shown)
+    values.setdefault("epochs", max(5, round(shown / len(data.train) / repeats)))
     values.setdefault("num_workers", 0 if size <= 64 else min(os.cpu_count() or 1, 8))
     return Config(**values)
