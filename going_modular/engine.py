@@ -58,7 +58,7 @@ def train(
     Returns {"train_loss": [...], "train_acc": [...], "test_loss": [...], "test_acc": [...]}, one value an epoch.
     """
     model.to(device)
-    results = {"train_loss": [], "train_acc": [], "test_loss": [], "test_acc": []}
+    results: dict[str, list[float]] = {"train_loss": [], "train_acc": [], "test_loss": [], "test_acc": []}
     for epoch in range(epochs):
         train_loss, train_acc = train_step(model, train_dataloader, loss_fn, optimizer, device)
         test_loss, test_acc = test_step(model, test_dataloader, loss_fn, device)

@@ -5,6 +5,7 @@ Shapes are written [batch, tokens, hidden_size]. An image is H x W x C, a patch 
 and with the class token T = N + 1 tokens of size D (hidden_size), k heads of size D / k, and MLPs of size M.
 """
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,13 +65,13 @@ class MultiheadSelfAttention(nn.Module):
         super().__init__()
         if hidden_size % num_heads:
             raise ValueError(f"num_heads ({num_heads}) does not divide hidden_size ({hidden_size})")
-        self.num_heads = num_heads
-        self.head_size = hidden_size // num_heads
+        self.num_heads, self.head_size = num_heads, hidden_size // num_heads
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.out = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, z: torch.Tensor, num_queries: int | None = None, intermediates: dict | None = None):
+    def forward(self, z: torch.Tensor, num_queries: int | None = None,
+                intermediates: dict | None = None) -> torch.Tensor:
         """With num_queries, only the first so many tokens ask and get an answer: [batch, num_queries, hidden_size]."""
         if num_queries is None:
             q, k, v = self.qkv(z).chunk(3, dim=-1)  # Equation 5
@@ -136,10 +137,8 @@ class TransformerEncoderBlock(nn.Module):
     Pre-norm: LayerNorm stands before MSA and MLP, and what goes around them is never normalised.
     """
 
-    def __init__(
-        self, hidden_size: int = 768, num_heads: int = 12, mlp_size: int = 3072, dropout: float = 0.0,
-        drop_path: float = 0.0, gelu: str = "erf", layer_norm_eps: float = 1e-6,
-    ):
+    def __init__(self, hidden_size: int = 768, num_heads: int = 12, mlp_size: int = 3072, dropout: float = 0.0,
+                 drop_path: float = 0.0, gelu: str = "erf", layer_norm_eps: float = 1e-6):
         super().__init__()
         self.norm1 = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.msa = MultiheadSelfAttention(hidden_size, num_heads, dropout)
@@ -147,7 +146,8 @@ class TransformerEncoderBlock(nn.Module):
         self.mlp = MLPBlock(hidden_size, mlp_size, dropout, gelu)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, z: torch.Tensor, num_queries: int | None = None, intermediates: dict | None = None):
+    def forward(self, z: torch.Tensor, num_queries: int | None = None,
+                intermediates: dict | None = None) -> torch.Tensor:
         """With num_queries, the result for the first so many tokens alone: [batch, num_queries, hidden_size]."""
         msa = self.msa(self.norm1(z), num_queries, intermediates)
         z = z[:, :num_queries] + self.drop_path(msa)  # Equation 2
@@ -171,17 +171,15 @@ class ViT(nn.Module):
     Raises ValueError for sizes that do not fit together.
     """
 
-    def __init__(
-        self, image_size: int = 224, patch_size: int = 16, in_channels: int = 3, num_classes: int = 1000,
-        num_layers: int = 12, hidden_size: int = 768, mlp_size: int = 3072, num_heads: int = 12, dropout: float = 0.0,
-        drop_path: float = 0.0, pool: str = "token", gelu: str = "erf", layer_norm_eps: float = 1e-6,
-        representation_size: int | None = None,
-    ):
+    def __init__(self, image_size: int = 224, patch_size: int = 16, in_channels: int = 3, num_classes: int = 1000,
+                 num_layers: int = 12, hidden_size: int = 768, mlp_size: int = 3072, num_heads: int = 12,
+                 dropout: float = 0.0, drop_path: float = 0.0, pool: str = "token", gelu: str = "erf",
+                 layer_norm_eps: float = 1e-6, representation_size: int | None = None):
         settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.settings = settings  # ViT(**model.settings) is the same architecture again
         self.checkpointing = False  # True: blocks keep only their input, and compute the rest again when going back
-        self.preprocessing = None  # PIL image -> what the model takes; weights.load sets it
+        self.preprocessing: Any = None  # PIL image -> what the model takes; weights.load sets it
         for name in "image_size patch_size in_channels num_classes num_layers hidden_size mlp_size num_heads".split():
             if settings[name] < 1:
                 raise ValueError(f"{name} must be at least 1, not {settings[name]}")
@@ -209,7 +207,7 @@ class ViT(nn.Module):
         self.initialize()
 
     @classmethod
-    def from_variant(cls, variant: str, patch_size: int | None = None, **settings) -> "ViT":
+    def from_variant(cls, variant: str, patch_size: int | None = None, **settings: Any) -> "ViT":
         """Build by the paper's brief notation: "B/16", or "B" with a patch_size. `settings` are those of ViT.
 
         Raises ValueError for an unknown variant and for a patch size that is missing or contradicts the variant's.
@@ -219,9 +217,10 @@ class ViT(nn.Module):
             raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}, as in B/16")
         if patch and patch_size not in (None, int(patch)):
             raise ValueError(f"patch_size {patch_size} contradicts the variant {variant!r}")
-        if not (patch or patch_size):
+        patch_size = int(patch) if patch else patch_size
+        if patch_size is None:
             raise ValueError(f"the variant {variant!r} needs a patch size: {variant}/16, or patch_size=16")
-        return cls(patch_size=int(patch or patch_size), **{**VARIANTS[name], **settings})
+        return cls(patch_size=patch_size, **{**VARIANTS[name], **settings})
 
     @torch.no_grad()
     def initialize(self) -> None:
@@ -233,14 +232,16 @@ class ViT(nn.Module):
         if self.settings["pool"] == "token":
             nn.init.zeros_(self.class_token)
         nn.init.normal_(self.position_embedding, std=0.02)
-        for block in self.blocks:
-            for weight in (*block.msa.qkv.weight.chunk(3), block.msa.out.weight):  # q, k and v each on its own
-                nn.init.xavier_uniform_(weight)
-            nn.init.zeros_(block.msa.qkv.bias)
-            nn.init.zeros_(block.msa.out.bias)
-            for layer in (block.mlp.hidden, block.mlp.out):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.normal_(layer.bias, std=1e-6)
+        for module in self.blocks.modules():
+            if isinstance(module, MultiheadSelfAttention):
+                for weight in (*module.qkv.weight.chunk(3), module.out.weight):  # q, k and v each on its own
+                    nn.init.xavier_uniform_(weight)
+                nn.init.zeros_(module.qkv.bias)
+                nn.init.zeros_(module.out.bias)
+            elif isinstance(module, MLPBlock):
+                for layer in (module.hidden, module.out):
+                    nn.init.xavier_uniform_(layer.weight)
+                    nn.init.normal_(layer.bias, std=1e-6)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -269,7 +270,7 @@ class ViT(nn.Module):
                 queries = 1 if layer == len(self.blocks) - 1 and self.settings["pool"] == "token" else None
                 z = checkpoint(block, z, queries, use_reentrant=False) if self.checkpointing else block(z, queries)
             else:
-                inside = {}
+                inside: dict[str, torch.Tensor] = {}
                 z = block(z, intermediates=inside)
                 intermediates.update({f"block{layer:02}.{name}": value for name, value in inside.items()})
         z = self.norm(z)

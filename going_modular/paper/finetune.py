@@ -45,8 +45,8 @@ def fold_normalisation(model: ViT, mean: Iterable[float], std: Iterable[float]) 
     scale, shift = 0.5 / std, (0.5 - mean) / std  # (x - mean) / std = scale (2x - 1) + shift
     projection, pixels = model.patch_embedding.projection, model.settings["patch_size"] ** 2
     scale, shift = (part.repeat_interleave(pixels).to(projection.weight) for part in (scale, shift))  # channel first
-    projection.bias += projection.weight @ shift
-    projection.weight *= scale
+    projection.bias.add_(projection.weight @ shift)
+    projection.weight.mul_(scale)
 
 
 def fine_tune(

@@ -95,7 +95,7 @@ def attentions(model: ViT, images: torch.Tensor) -> list[torch.Tensor]:
 
     images [batch, C, H, W] go to the model's device, where the result lies too. The model is set to evaluation mode.
     """
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     model.eval()(images.to(next(model.parameters()).device), intermediates=seen)
     return [seen[f"block{layer:02}.attention"] for layer in range(len(model.blocks))]
 

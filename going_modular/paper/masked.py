@@ -4,11 +4,10 @@
     train(task, loader, epochs=10, lr=1e-3, device=device)
     model = finetune.new_head(vit, num_classes=3)
 """
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader
 
 from going_modular.recipe import Recipe, clip_and_schedule
 from going_modular.vit import ViT, patchify
@@ -66,7 +65,8 @@ class MaskedPatchPrediction(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images [batch, 3, H, W] -> logits of the mean colour of each patch [batch, N, 512], and which patches were
         corrupted [batch, N]: the loss is that of those alone."""
-        seen, corrupted = {}, []
+        seen: dict[str, torch.Tensor] = {}
+        corrupted: list[torch.Tensor] = []
 
         def replace(module: nn.Module, inputs: tuple, patches: torch.Tensor) -> torch.Tensor:
             patches, chosen = corrupt(patches, self.mask, self.share)
@@ -88,7 +88,7 @@ class MaskedPatchPrediction(nn.Module):
 
 
 def train(
-    task: MaskedPatchPrediction, loader: Iterable, epochs: int, lr: float, device: torch.device | str,
+    task: MaskedPatchPrediction, loader: DataLoader, epochs: int, lr: float, device: torch.device | str,
 ) -> list[float]:
     """Train task and ViT on batches (images [batch, 3, H, W], anything), printing a line for each epoch.
 

@@ -92,6 +92,8 @@ class RelativeSelfAttention(MultiheadSelfAttention):
     second key: the scores are q k^T + q r^T.
     """
 
+    offsets: torch.Tensor
+
     def __init__(self, tokens: int, hidden_size: int, num_heads: int, dropout: float = 0.0):
         super().__init__(hidden_size, num_heads, dropout)
         self.relative_keys = nn.Parameter(0.02 * torch.randn(2 * tokens - 1, self.head_size))
@@ -99,7 +101,8 @@ class RelativeSelfAttention(MultiheadSelfAttention):
         offsets = places[:, None] - places + tokens - 1  # [queries, keys], from 0 to 2 (tokens - 1)
         self.register_buffer("offsets", offsets, persistent=False)
 
-    def forward(self, z: torch.Tensor, num_queries: int | None = None, intermediates: dict | None = None):
+    def forward(self, z: torch.Tensor, num_queries: int | None = None,
+                intermediates: dict | None = None) -> torch.Tensor:
         """With num_queries, the result for the first so many tokens alone: [batch, num_queries, hidden_size]."""
         q, k, v = self.qkv(z).unflatten(-1, (3, self.num_heads, self.head_size)).permute(2, 0, 3, 1, 4)
         q, r = q[:, :, :num_queries], self.relative_keys[self.offsets[:num_queries]]
@@ -118,13 +121,13 @@ class RelativeViT(OrderBlindViT):
     tokens^2 hidden_size a layer.
     """
 
-    def __init__(self, *sizes, **settings):
-        super().__init__(*sizes, **settings)
+    def initialize(self) -> None:
+        super().initialize()
         s, tokens = self.settings, self.position_embedding.shape[1]
         for block in self.blocks:
-            plain = block.msa
-            block.msa = RelativeSelfAttention(tokens, s["hidden_size"], s["num_heads"], s["dropout"])
-            block.msa.load_state_dict(plain.state_dict(), strict=False)
+            msa = RelativeSelfAttention(tokens, s["hidden_size"], s["num_heads"], s["dropout"])
+            msa.load_state_dict(block.get_submodule("msa").state_dict(), strict=False)
+            block.msa = msa
 
 
 # The kinds of positions of Table 8, each added where the paper adds it by default.
