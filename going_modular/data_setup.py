@@ -48,7 +48,8 @@ def create_dataloaders(train_dir: str | Path, test_dir: str | Path, transform: C
     Raises DataError where a folder is missing or empty, or the two hold other classes.
     """
     train, test, class_names = list_train_and_test(train_dir, test_dir)
-    loaders = [DataLoader(ImageFiles(samples, class_names, transform), batch_size, shuffle=shuffle,
-                          num_workers=num_workers, pin_memory=torch.cuda.is_available())
-               for samples, shuffle in ((train, True), (test, False))]
-    return *loaders, class_names
+    train_loader, test_loader = (
+        DataLoader(ImageFiles(samples, class_names, transform), batch_size, shuffle=shuffle,
+                   num_workers=num_workers, pin_memory=torch.cuda.is_available())
+        for samples, shuffle in ((train, True), (test, False)))
+    return train_loader, test_loader, class_names

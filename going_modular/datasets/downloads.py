@@ -63,8 +63,8 @@ def fetch(source: str, target: Path) -> Path:
     return target
 
 
-def _check_members(archive: zipfile.ZipFile, source: str) -> list[zipfile.ZipInfo]:
-    """The members to unpack, without hidden ones.
+def _check_members(archive: zipfile.ZipFile, packed_size: int, source: str) -> list[zipfile.ZipInfo]:
+    """The members to unpack, without hidden ones; packed_size is that of the archive, in bytes.
 
     Raises DataError where a member would leave the folder, or all of them would fill the disk.
     """
@@ -80,7 +80,7 @@ def _check_members(archive: zipfile.ZipFile, source: str) -> list[zipfile.ZipInf
     # These sizes are the archive's own claim, but zipfile unpacks no more of a member than it
     # claims.
     size = sum(member.file_size for member in members)
-    if size > max(BOMB_BYTES, BOMB_RATIO * os.path.getsize(archive.filename)):
+    if size > max(BOMB_BYTES, BOMB_RATIO * packed_size):
         raise DataError(f"{source} is refused: it unpacks to {size / 2**30:,.1f} GiB; "
                         "get the archive from a place that you trust")
     return members
@@ -100,7 +100,7 @@ def _unpack(path: Path, folder: Path, source: str) -> Path:
     folder.mkdir()
     try:
         with zipfile.ZipFile(path) as archive:
-            archive.extractall(folder, _check_members(archive, source))
+            archive.extractall(folder, _check_members(archive, path.stat().st_size, source))
     except DataError:  # is a ValueError, but already says what is wrong
         raise
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError,

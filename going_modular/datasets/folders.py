@@ -3,9 +3,9 @@ import os
 from pathlib import Path, PurePosixPath
 
 import torch
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
-from going_modular.datasets.images import DataError, labels
+from going_modular.datasets.images import DataError, ImageSet, labels
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -78,7 +78,7 @@ def list_train_and_test(
     return train, test, classes
 
 
-def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Subset, Subset]:
+def split(dataset: ImageSet, fraction: float, seed: int) -> tuple[Subset, Subset]:
     """(training part, held-out part): `fraction` of each class is held out, one image or more,
     never all.
 

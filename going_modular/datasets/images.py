@@ -179,9 +179,14 @@ class ArrayImages(Dataset):
         return pixels, self.targets[index]
 
 
-def labels(dataset: Dataset) -> list[int]:
+# What the package takes for a data set: it has a length and labels, which torch's Dataset does not promise.
+ImageSet = ImageFiles | CachedImages | ArrayImages | Subset
+
+
+def labels(dataset: ImageSet) -> list[int]:
     """The label of each item, without reading an image; for the data sets above and subsets."""
     if isinstance(dataset, Subset):
-        targets = labels(dataset.dataset)
+        whole: Any = dataset.dataset  # which torch types as any Dataset
+        targets = labels(whole)
         return [targets[index] for index in dataset.indices]
     return dataset.targets

@@ -9,12 +9,15 @@ import signal
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from going_modular import distributed
-from going_modular.datasets.images import ArrayImages, CachedImages, to_pixels
+from going_modular.datasets.images import ArrayImages, CachedImages, ImageSet, to_pixels
 from going_modular.datasets.views import AnyView, View
 
 
@@ -82,7 +85,8 @@ class MicroBatchSampler(Sampler):
         return distributed.rank() + step * distributed.size()
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in BatchSampler(self.sampler, self.batch_size, drop_last=False):
+        keys = iter(self.sampler)
+        while batch := list(islice(keys, self.batch_size)):
             for step in range(self.gradient_accumulation):
                 yield batch[self._place(step) :: self.micro_batches] or batch[:1]
 
@@ -103,7 +107,7 @@ class ViewedImages(Dataset):
     finished yet.
     """
 
-    def __init__(self, dataset: Dataset, view: View, seed: int):
+    def __init__(self, dataset: ImageSet, view: View, seed: int):
         self.dataset, self.view, self.seed = dataset, view, seed
 
     def __len__(self) -> int:
@@ -113,7 +117,7 @@ class ViewedImages(Dataset):
         (parts, label), = self.__getitems__([key])
         return self.view.finish(*(part[None] for part in parts))[0], label
 
-    def __getitems__(self, keys: Sequence[int] | Sequence[tuple[int, int]]) -> list[tuple]:
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[tuple]:
         # Transforms draw from torch's default generator, and cannot be handed another. So it is
         # seeded for each image and gets its state back, as without workers a model shares it.
         state, items = torch.get_rng_state(), []
@@ -126,12 +130,14 @@ class ViewedImages(Dataset):
         return items
 
 
-def _pixels(dataset: Dataset, index: int) -> tuple[torch.Tensor, int]:
+def _pixels(dataset: ImageSet, index: int) -> tuple[torch.Tensor, int]:
     """Item as (uint8 [3, H, W], label), not copied where the data set holds it in memory."""
     # The type itself is asked, not isinstance: a class of one's own may give other items.
     while type(dataset) is Subset:
-        dataset, index = dataset.dataset, dataset.indices[index]
-    if type(dataset) in (CachedImages, ArrayImages):
+        index = dataset.indices[index]
+        whole: Any = dataset.dataset  # which torch types as any Dataset
+        dataset = whole
+    if type(dataset) is CachedImages or type(dataset) is ArrayImages:
         return dataset.pixels(index)
     image, label = dataset[index]
     return to_pixels(image), label
@@ -141,18 +147,19 @@ class ViewLoader(DataLoader):
     """Batches of ViewedImages, finished on `device`: workers pass on bytes, and bytes go to the
     device, a quarter of what floats would be."""
 
-    def __init__(self, images: ViewedImages, device: torch.device | str, **options):
+    def __init__(self, images: ViewedImages, device: torch.device | str, **options: Any):
         super().__init__(images, pin_memory=torch.device(device).type == "cuda", **options)
-        self.device = device
+        self.view, self.device = images.view, device
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    # torch types it as its own class of iterators, which nothing asks for.
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:  # type: ignore[override]
         return map(self._finished, super().__iter__())
 
     def _finished(self, batch: tuple) -> tuple[torch.Tensor, torch.Tensor]:
         parts, targets = batch
         # Out of pinned memory the copy goes on while the GPU still computes on the last batch.
         parts = (part.to(self.device, non_blocking=self.pin_memory) for part in parts)
-        return self.dataset.view.finish(*parts), targets
+        return self.view.finish(*parts), targets
 
 
 def _leave_signals_to_the_trainer(_: int) -> None:
@@ -169,11 +176,12 @@ def _leave_signals_to_the_trainer(_: int) -> None:
     # worker there ends at any SIGTERM.
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        trainer = multiprocessing.parent_process().pid
-        threading.Thread(target=end_when_told, args=(trainer,), daemon=True).start()
+        trainer = multiprocessing.parent_process()
+        assert trainer is not None  # this is a worker, which has a parent
+        threading.Thread(target=end_when_told, args=(trainer.pid,), daemon=True).start()
 
 
-def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle: bool = False,
+def make_loader(dataset: ImageSet, transform: Callable, batch_size: int, shuffle: bool = False,
                 seed: int = 0, num_workers: int = 0, repeats: int = 1,
                 gradient_accumulation: int = 1, device: torch.device | str = "cpu") -> DataLoader:
     """Batches (images [batch, 3, image_size, image_size], labels [batch]) of a data set of (PIL
@@ -188,13 +196,12 @@ def make_loader(dataset: Dataset, transform: Callable, batch_size: int, shuffle:
     device: where a view finishes its batches (colours, to floats) and leaves the images.
     Among several processes each gets its share: of every batch for training, of the images else.
     """
+    view = transform if isinstance(transform, View) else AnyView(transform)
+    loader = partial(ViewLoader, ViewedImages(dataset, view, seed), device, num_workers=num_workers,
+                     worker_init_fn=_leave_signals_to_the_trainer,
+                     persistent_workers=num_workers > 0)
     if shuffle:
         sampler = EpochSampler(len(dataset), seed, repeats)
-        batches = {"batch_sampler": MicroBatchSampler(sampler, batch_size, gradient_accumulation)}
-    else:
-        mine = range(distributed.rank(), len(dataset), distributed.size())
-        batches = {"batch_size": batch_size, "sampler": mine}
-    view = transform if isinstance(transform, View) else AnyView(transform)
-    return ViewLoader(ViewedImages(dataset, view, seed), device, num_workers=num_workers,
-                      worker_init_fn=_leave_signals_to_the_trainer,
-                      persistent_workers=num_workers > 0, **batches)
+        return loader(batch_sampler=MicroBatchSampler(sampler, batch_size, gradient_accumulation))
+    mine = range(distributed.rank(), len(dataset), distributed.size())
+    return loader(batch_size=batch_size, sampler=mine)

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import Dataset
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, Food101
 
 from going_modular import drawn
 from going_modular.datasets.downloads import fetch, holds_files, install, writing_to
 from going_modular.datasets.folders import data_folder, list_train_and_test
-from going_modular.datasets.images import ArrayImages, CachedImages, DataError
+from going_modular.datasets.images import ArrayImages, CachedImages, DataError, ImageSet
 
 PUBLIC_ADDRESS = "https://github.com/mrdbourke/pytorch-deep-learning/raw/main/data"
 ARCHIVES = {  # name: its archive (without .zip) and its folder in the data folder
@@ -44,8 +43,8 @@ class ImageData:
     """A data set: items of `train` and `test` are (RGB PIL image, label)."""
 
     name: str
-    train: Dataset
-    test: Dataset
+    train: ImageSet
+    test: ImageSet
     class_names: list[str]
     note: str  # one line on what it is and where it comes from
     skipped: list[Path]  # bad images that were left out
@@ -150,7 +149,7 @@ def _mirrored(archive: str) -> list[str]:
 
 def _fetch_archive(name: str, path: Path) -> str:
     """Install an archive of ARCHIVES, from the mirror or else the public address; returns which."""
-    problems = []
+    problems: list[str] = []
     for source in [*_mirrored(f"{path.name}.zip"), f"{PUBLIC_ADDRESS}/{path.name}.zip"]:
         try:
             install(source, path)
