@@ -244,7 +244,7 @@ def complete(
     if "lr" not in values:
         variant = VARIANTS.get((model or "Mini").partition("/")[0], {})  # an unknown one is refused later
         width = values.get("hidden_size") or variant.get("hidden_size", 96)
-        values["lr"] = 5e-4 if values.get("weights") else OPTIONS["lr"].default * 96 / max(width, 96)
+        values["lr"] = 5e-4 if values.get("weights") else Config.lr * 96 / max(width, 96)
 
     # how often each image is shown
     repeats = values.setdefault("repeats", math.ceil(1000 / len(data.train)))

@@ -8,11 +8,13 @@ import datetime
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def any_of(flag: bool) -> bool:
     return total(flag)[0] > 0
 
 
-def from_first(value: object) -> object:
+def from_first(value: Value) -> Value:
     """The value that process 0 has."""
     values = [value]
     if size() > 1:
@@ -65,7 +67,7 @@ def from_first(value: object) -> object:
     return values[0]
 
 
-def from_all(value: object) -> list:
+def from_all(value: Value) -> list[Value]:
     """The values of all processes, by rank."""
     values = [value] * size()
     if size() > 1:
@@ -94,7 +96,7 @@ def shard(model: nn.Module, device: torch.device) -> None:
     from torch.distributed.fsdp import fully_shard  # a second to import, and seldom needed
 
     mesh = init_device_mesh(device.type, (size(),))
-    for block in model.blocks:
+    for block in model.get_submodule("blocks").children():
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
@@ -103,7 +105,8 @@ def shard(model: nn.Module, device: torch.device) -> None:
 def whole(model: nn.Module) -> Iterator[None]:
     """Keep all weights of a sharded model in each process: its processes may then evaluate different numbers of
     batches."""
-    shards = [module for module in model.modules() if hasattr(module, "unshard")]  # FSDPModule
+    # Each is an FSDPModule, a class that takes a second to import.
+    shards: list[Any] = [module for module in model.modules() if hasattr(module, "unshard")]
     for module in shards:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()

@@ -1,7 +1,6 @@
 """The main job: python -m going_modular.train trains a Vision Transformer and says how well it learned."""
 import json
 import math
-import os
 import shlex
 import signal
 import sys
@@ -40,6 +39,7 @@ def build_model(options: Config, num_classes: int, trained: ViT | None = None) -
     else:
         sizes = {"num_layers": options.layers, "hidden_size": options.hidden_size, "num_heads": options.heads,
                  "mlp_size": options.mlp_size}
+        assert options.model is not None  # config.complete sees to it
         model = ViT.from_variant(
             options.model, options.patch_size, image_size=options.image_size, num_classes=num_classes,
             pool=options.pool, dropout=options.dropout, drop_path=options.drop_path,
@@ -76,14 +76,14 @@ def build_trainer(
         trivial_augment=options.trivial_augment, stretch=options.stretch, turn=options.turn, shear=options.shear,
         zoom=options.zoom, shift=options.shift)
     plain = data_setup.eval_transform(options.image_size)
-    where = {"num_workers": options.num_workers, "device": device}
     train_loader = data_setup.make_loader(
         kept, augmented, options.batch_size, shuffle=True, seed=options.seed, repeats=options.repeats,
-        gradient_accumulation=options.gradient_accumulation, **where)
+        num_workers=options.num_workers, gradient_accumulation=options.gradient_accumulation, device=device)
     # Evaluation takes no more images at once than training does.
     at_once = max(1, options.batch_size // distributed.size() // options.gradient_accumulation)
-    val_loader, test_loader = (data_setup.make_loader(images, plain, at_once, **where)
-                               for images in (held_out, data.test))
+    val_loader, test_loader = (
+        data_setup.make_loader(images, plain, at_once, num_workers=options.num_workers, device=device)
+        for images in (held_out, data.test))
     return Trainer(
         model, train_loader, options.recipe(), device, class_names=data.class_names, val_loader=val_loader,
         test_loader=test_loader, output=output, settings=options.of_the_run(), views=views_of(options.of_the_run()),
@@ -104,7 +104,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a") as file:
         try:
-            if os.name == "nt":
+            if sys.platform == "win32":
                 import msvcrt
 
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -177,12 +177,13 @@ def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
 
     (A second SIGTERM does not: torchrun and others send one to each process and one to the group.)
     """
-    def stop(number: int, _) -> None:
+    before: dict[int, Any] = {}
+
+    def stop(number: int, _: object) -> None:
         trainer.stop_soon()
         if number == signal.SIGINT:
             signal.signal(number, before[number])
 
-    before = {}
     if threading.current_thread() is threading.main_thread():  # no other may set handlers
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -305,7 +306,7 @@ def train(given: dict[str, Any]) -> None:
         tell(f"preset {options.preset}: {', '.join(set_there) or 'the defaults'}")
     torch.manual_seed(options.seed)
     model = build_model(options, len(data.class_names), pretrained)
-    name = options.model or Path(options.weights).name
+    name = options.model or Path(str(options.weights)).name
     tell(f"{options.model or options.weights} on {device}: {count_parameters(model):,} parameters, "
          f"{count_macs(model) / 1e6:,.0f} million multiply-adds for {options.image_size} px")
 

@@ -8,18 +8,20 @@ With `output`, a folder, the run is kept there: history.csv, best.pt and last.pt
 import csv
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm import tqdm
 
@@ -73,6 +75,12 @@ class EpochMetrics:
         return {"loss": loss, "correct": int(correct), "images": int(images)}
 
 
+def images_of(loader: DataLoader) -> int:
+    """How many images a loader gives this process in an epoch."""
+    sampler: Any = loader.sampler  # has a length, but torch types it as any iterable
+    return len(sampler)
+
+
 def random_state(device: torch.device) -> dict:
     """Where PyTorch's random numbers stand, on the CPU and on the device of this process."""
     state = {"cpu": torch.get_rng_state()}
@@ -105,14 +113,15 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, train_loader: Iterable, recipe: Recipe, device: torch.device, *,
-        class_names: Sequence[str], val_loader: Iterable | None = None, test_loader: Iterable | None = None,
+        self, model: nn.Module, train_loader: DataLoader, recipe: Recipe, device: torch.device, *,
+        class_names: Sequence[str], val_loader: DataLoader | None = None, test_loader: DataLoader | None = None,
         output: str | Path | None = None, settings: dict | None = None,
         views: Callable[[torch.Tensor], list[torch.Tensor]] | None = None, compile: bool = False, shard: bool = False,
     ):
         self.recipe, self.device, self.output = recipe, device, None if output is None else Path(output)
-        self.description = {"class_names": list(class_names), "architecture": getattr(model, "settings", {}),
-                            "settings": settings or {}}
+        self.description: dict[str, Any] = {
+            "class_names": list(class_names), "architecture": getattr(model, "settings", {}),
+            "settings": settings or {}}
         if shard:
             if distributed.size() == 1:
                 raise ValueError("shard splits the weights over several processes: start them by torchrun")
@@ -122,14 +131,15 @@ class Trainer:
         self.model = model.to(device)
 
         # Data. A loader of the caller's own has one micro-batch a step, which counts as a whole.
-        self.loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
+        loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
+        self.loaders = {part: loader for part, loader in loaders.items() if loader is not None}
         batches = getattr(train_loader, "batch_sampler", None)
         self.batches = batches if isinstance(batches, MicroBatchSampler) else None
         if distributed.size() > 1 and not self.batches:
             raise ValueError("several processes need the loaders of data_setup.make_loader, which deal out the images")
         self.micro_batches = self.batches.gradient_accumulation if self.batches else 1  # of a step
         self.steps_per_epoch = len(train_loader) // self.micro_batches
-        self.images_per_epoch = len((self.batches or train_loader).sampler)
+        self.images_per_epoch = len(self.batches.sampler) if self.batches else images_of(train_loader)
 
         # Optimizer, schedule, average
         self.optimizer = recipe.optimizer(self.model)
@@ -140,7 +150,10 @@ class Trainer:
         self.mixup = v2.MixUp(alpha=recipe.mixup, num_classes=len(class_names)) if recipe.mixup else None
 
         # Three faces of one model: what a step calls, what is kept, what is tested
-        self.trained = torch.compile(self.model) if compile else self.model
+        self.trained: nn.Module = self.model
+        if compile:
+            compiled: Any = torch.compile(self.model)  # a module, which torch types as any callable
+            self.trained = compiled
         if distributed.size() > 1 and not shard:
             self.trained = DistributedDataParallel(self.trained)
         self.final_model = self.average.module if self.average else self.model
@@ -169,7 +182,7 @@ class Trainer:
                 self.bar.set_description(f"epoch {epoch + 1}/{epochs}")
                 row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
                 for part in ("test", "val"):
-                    if self.loaders[part] is not None:
+                    if part in self.loaders:
                         row[f"{part}_loss"], row[f"{part}_acc"] = self.evaluate(part)
                 row["seconds"], self.start = time.perf_counter() - self.start, time.perf_counter()
                 self.history.append(row)
@@ -283,19 +296,21 @@ class Trainer:
     def evaluate(self, part: str) -> tuple[float, float]:
         """(mean loss, accuracy) on "val" or "test" of the model that is kept; the loss is without label smoothing."""
         loader = self.loaders[part]
-        images = len(loader.sampler)  # those of this process
+        images = images_of(loader)
         with distributed.whole(self.model), autocast(self.device):
             loss, accuracy = engine.test_step(self.tested, loader, F.cross_entropy, self.device)
-        loss, correct, images = distributed.total(loss * images, accuracy * images, images)
-        return loss / images, correct / images
+        loss, correct, count = distributed.total(loss * images, accuracy * images, images)
+        return loss / count, correct / count
 
     def predict(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(probabilities [images, num_classes], labels [images]) on "val" or "test", in order, on the CPU."""
         with distributed.whole(self.model), autocast(self.device):
             mine = predict_all(self.tested, self.loaders[part])
         # Process r has the images r, r + size, r + 2 size, ...
-        return tuple(torch.stack([row for rows in zip_longest(*parts) for row in rows if row is not None])
-                     for parts in zip(*distributed.from_all(mine)))
+        probabilities, labels = (
+            torch.stack([row for rows in zip_longest(*parts) for row in rows if row is not None])
+            for parts in zip(*distributed.from_all(mine)))
+        return probabilities, labels
 
     def resume(self) -> None:
         """Take up the run that `output` holds, after the last step that was saved.
@@ -306,7 +321,7 @@ class Trainer:
         if self.output is None:
             raise ValueError("a run without a folder can't be resumed: give the trainer its output")
         path = self.output / "last.pt"
-        checkpoint = distributed.from_first(read_checkpoint(path) if distributed.rank() == 0 else None)
+        checkpoint = distributed.from_first(read_checkpoint(path) if distributed.rank() == 0 else {})
         if "training" not in checkpoint:
             raise CheckpointError(f"{path} has a model alone, as best.pt does, and not what training needs to go on: "
                                   "use it as --weights of a new run")
@@ -355,10 +370,11 @@ class Trainer:
             "epoch": len(self.history), "images_of_an_epoch": self.images_per_epoch,
             "recipe": asdict(self.recipe), "history": self.history,
         }
-        training = {"model": weights,
-                    "optimizer": distributed.gathered(self.optimizer.state_dict()),
-                    "scheduler": self.schedule.state_dict(),
-                    "averaged": self.average.n_averaged.item() if self.average else 0, "begun": None}
+        training: dict[str, Any] = {
+            "model": weights, "optimizer": distributed.gathered(self.optimizer.state_dict()),
+            "scheduler": self.schedule.state_dict(),
+            "averaged": self.average.n_averaged.item() if self.average else 0, "begun": None,
+        }
         if self.steps:
             training["begun"] = {
                 "steps": self.steps, "lr": self.lr, "random": distributed.from_all(random_state(self.device)),
@@ -367,7 +383,7 @@ class Trainer:
         files: dict[str, Callable[[Path], None]] = {}
         if not self.steps:
             files["history.csv"] = self._write_history
-            if self.loaders["val"] is not None and (
+            if "val" in self.loaders and (
                     self.history[-1]["val_acc"] >= max(row["val_acc"] for row in self.history)):
                 files["best.pt"] = partial(torch.save, checkpoint)
         files["last.pt"] = partial(torch.save, {**checkpoint, "training": training})

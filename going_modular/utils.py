@@ -6,7 +6,7 @@ import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ def pick_device(name: str = "auto") -> torch.device:
                          "use --device cpu") from None
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, sync it and rename it: `path` is whole at any moment.
 
     Where that fails, on a full disk for example, the file of before stays, and nothing half written is left.
@@ -78,7 +78,7 @@ def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Pat
     return path
 
 
-def load_tensors(path: str | Path, mmap: bool = False) -> object:
+def load_tensors(path: str | Path, mmap: bool = False) -> Any:
     """What torch.save wrote, on the CPU: tensors and plain values alone.
 
     mmap: map the file into memory instead of reading it, where its form allows that (PyTorch 1.6 and later).
@@ -111,7 +111,7 @@ def is_checkpoint(path: str | Path) -> bool:
         return False
 
 
-def read_checkpoint(path: str | Path) -> dict:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of `trainer` onto the CPU.
 
     Raises CheckpointError as load_tensors does, and where the file is not a checkpoint of this package.
