@@ -75,8 +75,9 @@ def plot_predictions(
         axis.axis("off")
     for i, (axis, image) in enumerate(zip(axes.flat, images)):
         if isinstance(image, torch.Tensor):
-            image = (image.permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1).cpu().numpy()
-        axis.imshow(image)
+            axis.imshow((image.permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1).cpu().numpy())
+        else:
+            axis.imshow(image)
         guess = int(probabilities[i].argmax())
         right = labels is None or guess == labels[i]
         title = f"{class_names[guess]} {probabilities[i, guess]:.0%}"

@@ -78,7 +78,7 @@ def predict(model: nn.Module, image_or_path: Image.Image | str | Path, info: Run
     seen = AveragedOverViews(model, views) if views else model
     probabilities = predict_all(seen, [(batch, torch.zeros(1))])[0][0]
     shares = dict(zip(info.class_names, probabilities.tolist()))
-    return Prediction(max(shares, key=shares.get), shares)
+    return Prediction(max(shares, key=lambda name: shares[name]), shares)
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,22 @@ from going_modular.paper.positions import POSITION_VARIANTS
 from going_modular.recipe import MixedPrecision, Recipe, clip_and_schedule
 from going_modular.vit import ViT, count_macs
 
-# What all rows share, by data set: how much is trained and how; the base model; what is varied around it.
-SETUPS = {
+
+class Setup(TypedDict):
+    """What all rows on a data set share: how much is trained and how; the base model; what is varied around it."""
+
+    train_images: int
+    epochs: int
+    batch_size: int
+    lr: float
+    shift: int  # pixels
+    flip: bool
+    base: dict[str, int]  # settings of ViT
+    lrs: tuple[float, ...]
+    scaling: dict[str, tuple[int, ...]]  # a setting of ViT: its other values
+
+
+SETUPS: dict[str, Setup] = {
     "drawn_digits": dict(
         train_images=2000, epochs=8, batch_size=50, lr=4e-3, shift=1, flip=False,
         base=dict(image_size=28, in_channels=1, patch_size=7, num_layers=2, hidden_size=32, mlp_size=64, num_heads=2),
@@ -44,7 +58,7 @@ class Images(NamedTuple):
     test: torch.Tensor
     test_labels: torch.Tensor
 
-    def to(self, device: torch.device) -> "Images":
+    def to(self, device: torch.device | str) -> "Images":
         return Images(*(part.to(device) for part in self))
 
 
@@ -82,14 +96,14 @@ def rows(name: str) -> dict[str, dict[str, dict]]:
 def build(name: str, changes: dict, num_classes: int) -> ViT:
     """The base model of a data set of SETUPS, with the changes of a row; a head has as many numbers as in the base."""
     architecture = {key: value for key, value in changes.items() if key not in ("positions", "lr")}
-    settings = {**SETUPS[name]["base"], **architecture, "num_classes": num_classes}
+    settings: dict[str, Any] = {**SETUPS[name]["base"], **architecture, "num_classes": num_classes}
     if "hidden_size" in changes:
         base = SETUPS[name]["base"]
         settings["num_heads"] = max(1, changes["hidden_size"] * base["num_heads"] // base["hidden_size"])
     return POSITION_VARIANTS[changes.get("positions", "1-D")](**settings)
 
 
-def batches(data: Images, size: dict) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(data: Images, size: Setup) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """An epoch in random order; each batch as a whole is moved by up to `shift` pixels, and mirrored if `flip`."""
     side, shift = data.train.shape[-1], size["shift"]
     for indices in torch.randperm(len(data.train)).split(size["batch_size"]):
@@ -101,7 +115,7 @@ def batches(data: Images, size: dict) -> Iterator[tuple[torch.Tensor, torch.Tens
         yield images, data.train_labels[indices]
 
 
-def train(model: ViT, data: Images, size: dict, lr: float, device: torch.device | str = "cpu") -> dict:
+def train(model: ViT, data: Images, size: Setup, lr: float, device: torch.device | str = "cpu") -> dict:
     """Train a model by the recipe of notebook 09, without a line of output. Returns test_acc, test_loss, train_acc (of
     the last epoch, on the way), macs (of one image) and seconds."""
     data, model = data.to(device), model.to(device)

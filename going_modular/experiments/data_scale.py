@@ -10,14 +10,16 @@ import copy
 import json
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Subset
 
 from going_modular import data_setup, drawn
 from going_modular.data_setup import ImageData
+from going_modular.datasets.images import ImageSet
 from going_modular.experiments import MEASURED
 from going_modular.experiments.cnn import cnn
 from going_modular.paper import finetune, masked, probe
@@ -26,7 +28,7 @@ from going_modular.trainer import Trainer
 from going_modular.vit import ViT
 
 DISHES = [dish for dish in drawn.SETS["drawn10"].classes if dish not in drawn.SETS["drawn"].classes]
-VIT_SIZES = dict(image_size=48, patch_size=8, num_layers=4, hidden_size=64, mlp_size=256, num_heads=4)
+VIT_SIZES: dict[str, Any] = dict(image_size=48, patch_size=8, num_layers=4, hidden_size=64, mlp_size=256, num_heads=4)
 CNN_WIDTH = 8  # about as many multiply-adds as the ViT, and as many features, 64
 KINDS = ("ViT", "CNN")
 
@@ -44,14 +46,14 @@ def dishes(count: int, test_count: int = 40) -> ImageData:
     return ImageData("seven dishes", draw(0, count), draw(1, test_count), DISHES, "", [])
 
 
-def first(images: Dataset, count: int) -> Subset:
+def first(images: ImageSet, count: int) -> Subset:
     """The first `count` images of each class."""
     labels = torch.tensor(data_setup.labels(images))
     chosen = torch.cat([(labels == label).nonzero().flatten()[:count] for label in labels.unique()])
     return Subset(images, chosen.tolist())
 
 
-def new_model(kind: str, num_classes: int, seed: int) -> nn.Module:
+def new_model(kind: str, num_classes: int, seed: int) -> ViT | nn.Sequential:
     """A model that knows nothing yet, one of KINDS."""
     torch.manual_seed(seed)
     return cnn(num_classes, CNN_WIDTH) if kind == "CNN" else ViT(num_classes=num_classes, **VIT_SIZES)
@@ -74,7 +76,9 @@ def loaders(data: ImageData, samples: int, seed: int, epochs: int) -> tuple[Data
             data_setup.make_loader(data.test, plain, 64))
 
 
-def pretrain(kind: str, data: ImageData, samples: int, seed: int, device: torch.device, epochs: int = 2) -> nn.Module:
+def pretrain(
+    kind: str, data: ImageData, samples: int, seed: int, device: torch.device, epochs: int = 2,
+) -> ViT | nn.Sequential:
     """A new model, one of KINDS, trained by the recipe of notebook 09 until it has seen `samples` pictures, each time
     another crop. It is tested, and prints a line, after each of `epochs` equal parts of that.
 
@@ -92,7 +96,8 @@ def pretrain_masked(
 ) -> masked.MaskedPatchPrediction:
     """The same for a ViT that learns without labels, by masked patch prediction; the ViT is the result's `vit`."""
     train, _ = loaders(data, samples, seed, epochs)
-    task = masked.MaskedPatchPrediction(new_model("ViT", len(data.class_names), seed))
+    torch.manual_seed(seed)
+    task = masked.MaskedPatchPrediction(ViT(num_classes=len(data.class_names), **VIT_SIZES))
     masked.train(task, train, epochs, 2e-3, device)
     return task
 
@@ -109,7 +114,7 @@ def probe_accuracy(model: nn.Module, task: ImageData, shots: int = 20, pool: int
 
 
 def fine_tuned_accuracy(
-    model: nn.Module, task: ImageData, seed: int, device: torch.device, count: int = 80, epochs: int = 4,
+    model: ViT | nn.Sequential, task: ImageData, seed: int, device: torch.device, count: int = 80, epochs: int = 4,
     lr: float = 0.03,
 ) -> float:
     """The test accuracy after fine-tuning on the first `count` images of each class as in Appendix B.1.1, with a head
@@ -118,9 +123,12 @@ def fine_tuned_accuracy(
         model = finetune.new_head(model, len(task.class_names))
     else:
         model = copy.deepcopy(model)
-        model[-1] = nn.Linear(model[-1].in_features, len(task.class_names)).to(device)
-        nn.init.zeros_(model[-1].weight)
-        nn.init.zeros_(model[-1].bias)
+        last = model[-1]
+        assert isinstance(last, nn.Linear)  # as `cnn` builds it
+        head = nn.Linear(last.in_features, len(task.class_names)).to(device)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        model[-1] = head
     view, plain = transforms()
     train = data_setup.make_loader(first(task.train, count), view, 32, shuffle=True, seed=seed, repeats=3)
     test = data_setup.make_loader(task.test, plain, 100)

@@ -11,10 +11,11 @@ from dataclasses import asdict, replace
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
 from going_modular import data_setup
 from going_modular.data_setup import ImageData
+from going_modular.datasets.images import ImageSet
 from going_modular.experiments import MEASURED
 from going_modular.recipe import Recipe, parameter_groups
 from going_modular.trainer import Trainer
@@ -53,7 +54,7 @@ WITHOUT: dict[str, dict | type[Recipe]] = {
 def first_classes(data: ImageData, count: int) -> ImageData:
     """The images of the first so many classes."""
 
-    def part(images: Dataset) -> Subset:
+    def part(images: ImageSet) -> Subset:
         return Subset(images, [index for index, label in enumerate(data_setup.labels(images)) if label < count])
 
     return replace(data, train=part(data.train), test=part(data.test), class_names=data.class_names[:count])
@@ -78,9 +79,11 @@ def build(
     plain = data_setup.eval_transform(size)
     view = plain if part == "augmentation" else data_setup.train_transform(size, min_scale, flip=data.flip)
     kept, held_out = data_setup.split(data.train, 0.1, seed=recipe.seed)
-    options = {"batch_size": batch_size, "num_workers": num_workers, "device": device}
-    train_loader = data_setup.make_loader(kept, view, shuffle=True, seed=recipe.seed, **options)
-    val_loader, test_loader = (data_setup.make_loader(images, plain, **options) for images in (held_out, data.test))
+    train_loader = data_setup.make_loader(
+        kept, view, batch_size, shuffle=True, seed=recipe.seed, num_workers=num_workers, device=device)
+    val_loader, test_loader = (
+        data_setup.make_loader(images, plain, batch_size, num_workers=num_workers, device=device)
+        for images in (held_out, data.test))
     return Trainer(model, train_loader, recipe, device, class_names=data.class_names, val_loader=val_loader,
                    test_loader=test_loader)
 

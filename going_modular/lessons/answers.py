@@ -394,8 +394,9 @@ def centre_of_light(maps: torch.Tensor, patch_size: int) -> torch.Tensor:
 def with_strong_heads(model: vit.ViT) -> vit.ViT:
     """The model in evaluation mode, its logits random and its attention strong: each head makes a difference."""
     nn.init.normal_(model.head.weight)
-    for block in model.blocks:
-        nn.init.normal_(block.msa.qkv.weight)
+    for module in model.modules():
+        if isinstance(module, vit.MultiheadSelfAttention):
+            nn.init.normal_(module.qkv.weight)
     return model.eval()
 
 
@@ -408,10 +409,10 @@ def with_strong_heads(model: vit.ViT) -> vit.ViT:
 )
 def without_head(model: vit.ViT, images: torch.Tensor, layer: int, head: int) -> torch.Tensor:
     """The logits [batch, num_classes] of a ViT in which this head, from 0 on, adds nothing to the output of MSA."""
-    num_heads = model.settings["num_heads"]
-    by_head = model.blocks[layer].msa.out.weight.unflatten(1, (num_heads, -1))  # [D, num_heads, head_size]
+    name, num_heads = f"blocks.{layer}.msa.out.weight", model.settings["num_heads"]
+    by_head = model.get_parameter(name).unflatten(1, (num_heads, -1))  # [D, num_heads, head_size]
     weight = (by_head * (torch.arange(num_heads) != head)[:, None]).flatten(1)
-    return torch.func.functional_call(model, {f"blocks.{layer}.msa.out.weight": weight}, images).detach()
+    return torch.func.functional_call(model, {name: weight}, images).detach()
 
 
 # ------------------------------------------------------------------------------

@@ -433,7 +433,7 @@ def two_heads() -> Figure:
         panel(axis, 4.1, y - 0.75, 6.8, 1.6)
         put_text(axis, 4.2, y + 0.62, title, size=12, ha="left")
         arrow(axis, (3.1, top), (3.6, top), (3.6, y), (layers[0][0] - 0.5, y))
-        for (x, text, color), (after, *_) in zip(layers, [*layers[1:], (10.1,)]):
+        for (x, text, color), after in zip(layers, [*(place for place, *_ in layers[1:]), 10.1]):
             arrow(axis, (x + 0.5, y), (after - (0.5 if after < 10 else 0.4), y))
             layer_box(axis, x, y, 1.0, 0.5, text, color)
         note(axis, 8.1, y - 0.45, "head")
@@ -464,8 +464,8 @@ def heat_map(
         text = f"{np.round(value, 2) + 0.0:.2f}" if matrix.dtype.kind == "f" else f"{value}"  # + 0.0: no "-0.00"
         axis.text(j, i, text, ha="center", va="center", fontsize=11, color=text_color_on(image.cmap(image.norm(value))))
     axis.set_title(title, fontsize=12)
-    axis.set_xticks(range(width), columns if columns is not None else range(width), fontsize=11)
-    axis.set_yticks(range(height), rows if rows is not None else range(height), fontsize=11)
+    axis.set_xticks(range(width), map(str, range(width)) if columns is None else columns, fontsize=11)
+    axis.set_yticks(range(height), map(str, range(height)) if rows is None else rows, fontsize=11)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     return figure

@@ -150,7 +150,7 @@ def check_mlp(cls: type) -> None:
     )
     # In training, dropout of one half after each layer. The second one leaves zeros in the output; without the first,
     # what is kept would be exactly twice the output of evaluation.
-    x = torch.randn(5, 50, mlp.hidden.in_features)
+    x = torch.randn(5, 50, mlp.get_parameter("hidden.weight").shape[1])
     in_evaluation = comparing.run_theirs(mlp, x)
     in_training = comparing.run_theirs(mlp.train(), x)
     kept = in_training != 0

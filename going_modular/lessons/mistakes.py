@@ -288,6 +288,7 @@ def reference_vit(
     patches = reference_patch_embedding(module.patch_embedding, images, **take("order"))
     z = reference_embed(module, patches, **take("join", "change_positions"))
     for block in module.blocks[:num_blocks]:
+        assert isinstance(block, vit.TransformerEncoderBlock)  # a ModuleList does not say of what
         z = reference_block(block, z, **mistake)
     return change_logits(module.head(pool(module.norm(z) if norm else z)))
 
