@@ -1,7 +1,7 @@
 # Each target first sets up what it needs in a virtual environment, .venv:
 #   make train      the main job: train a ViT on pizza, steak and sushi
 #   make lab        the notebooks in JupyterLab
-#   make test       everything is checked: style, tests, and all notebooks executed again
+#   make test       everything is checked: style, types, tests, and all notebooks executed again
 #   make notebooks  execute notebooks and store their outputs; NAMES="05_mlp_block solutions/05_mlp_block" picks some
 #   make soak       the tests of killed runs and of damaged files, for longer
 PYTHON ?= python3
@@ -19,6 +19,7 @@ lab: setup
 # Two workers of one thread each. With loadscope a notebook's cells stay in one worker, in their order.
 test: .venv/libraries
 	$(BIN)/ruff check .
+	$(BIN)/mypy going_modular
 	VIT_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope \
 		--nbval --nbval-current-env notebooks tests
 
