@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from data_files import write_set
+from fake_gpu import fake_gpu
 from PIL import Image
 
 matplotlib.use("Agg")
@@ -41,3 +42,10 @@ def colours(tmp_path_factory):
 def food(tmp_path):
     """The folder of a data set of this test's own: three dishes, four images of each to train and two to test."""
     return write_set(tmp_path / "food")
+
+
+@pytest.fixture
+def gpu(request):
+    """A machine with a GPU: an H100, or the card that the test names by indirect parametrisation."""
+    with fake_gpu(getattr(request, "param", "H100")) as gpu:
+        yield gpu
