@@ -103,12 +103,10 @@ class FakeGPU(TorchDispatchMode):
         tensors = [value for value in tree_iter((args, kwargs)) if isinstance(value, torch.Tensor)]
         here = [tensor for tensor in tensors if self.holds(tensor)]
         device, task = kwargs.get("device"), torch._C._current_graph_task_id()
-        # Autograd's own code in C++ takes our tensors for ones of the CPU, and asks there for what belongs on the GPU:
-        # a gradient in another type or order, zeros in place of one. (`Move` uses neither.)
-        in_backward_pass = task == self.backward_pass != -1
-        if device == CPU and (operation.overloadpacket in (aten._to_copy, aten.new_empty_strided)
-                              or not tensors and in_backward_pass):
-            to_gpu = bool(here) or not tensors
+        if device == CPU and task != -1 and operation.overloadpacket is not aten.empty_like:
+            # Autograd's own code in C++ takes our tensors for ones of the CPU, and asks there for what belongs on the
+            # GPU: a gradient in another type, zeros in place of one. (What goes to the CPU starts by empty_like: Move.)
+            to_gpu = bool(here) or not tensors and task == self.backward_pass
         else:
             to_gpu = bool(here) if device is None else device.type == "cuda"
         if not here and not to_gpu:
