@@ -13,10 +13,10 @@ give is what the CPU gives, and a kernel that CUDA lacks is not missed. The mode
 """
 import contextlib
 import os
-import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -170,8 +170,10 @@ class FakeGPU(TorchDispatchMode):
             # x[mask] = number needs no positions; x[mask] and x[mask] = tensor do
             self.waits += masked and not (len(args) > 2 and args[2].numel() == 1)
             self.blocking_copies += sum(not self.holds(index) for index in indices)
+        elif operation is aten.repeat_interleave.Tensor:
+            self.waits += kwargs.get("output_size") is None
         else:
-            self.waits += packet in WAITING or operation is aten.repeat_interleave.Tensor and not kwargs["output_size"]
+            self.waits += packet in WAITING
 
     @contextlib.contextmanager
     def _own_random_numbers(self, operation: Any, kwargs: dict) -> Iterator[None]:
@@ -256,9 +258,9 @@ class Generator(torch.Generator):
 
 def of_tensors(gpu: FakeGPU) -> dict[str, Any]:
     """What methods and constructors of tensors become, by name. C++ takes all tensors for ones of the CPU."""
-    Tensor, Storage = torch.Tensor, torch.UntypedStorage
-    plain = {name: getattr(Tensor, name) for name in ("device", "to", "numpy", "tolist", "pin_memory")}
-    of_storage = Storage.device
+    Tensor = torch.Tensor
+    plain = {name: getattr(Tensor, name) for name in ("device", "to", "numpy", "tolist")}
+    of_storage = torch.UntypedStorage.device
 
     def device(tensor: torch.Tensor) -> torch.device:
         return CUDA if gpu.holds(tensor) else plain["device"].__get__(tensor)
@@ -337,7 +339,7 @@ def of_tensors(gpu: FakeGPU) -> dict[str, Any]:
 def of_the_card(gpu: FakeGPU) -> dict[str, Any]:
     """What torch asks the driver, by name: the card itself, its memory, its generator."""
     card = gpu.card
-    properties = types.SimpleNamespace(
+    properties = SimpleNamespace(
         name=card.name, major=card.capability[0], minor=card.capability[1], total_memory=card.memory,
         multi_processor_count=card.multiprocessors)
 
@@ -367,7 +369,7 @@ def of_the_card(gpu: FakeGPU) -> dict[str, Any]:
         "torch.accelerator.current_device_index": lambda: 0,
         "torch.accelerator.set_device_index": set_device,
         "torch.accelerator.synchronize": gpu.wait,
-        "torch.accelerator.current_stream": lambda device=None: types.SimpleNamespace(is_capturing=lambda: False),
+        "torch.accelerator.current_stream": lambda device=None: SimpleNamespace(is_capturing=lambda: False),
         "torch.compile": lambda model=None, **_: model or (lambda function: function),
     }
 

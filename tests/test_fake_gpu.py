@@ -80,7 +80,7 @@ def test_it_refuses_to_become_numpy(gpu):
     lambda x: x[0].item(), lambda x: x.tolist(), lambda x: x.cpu(), lambda x: x.to("cpu", torch.float64),
     lambda x: bool(x[0] > 0), lambda x: float(x[0]), lambda x: x.nonzero(), lambda x: x[x > 0], lambda x: x.unique(),
     lambda x: torch.equal(x, x), lambda x: torch.zeros(3).copy_(x), lambda x: f"{x[0]:.2f}",
-    lambda x: torch.cuda.synchronize()])
+    lambda x: x.repeat_interleave(x.long()), lambda x: torch.cuda.synchronize()])
 def test_it_counts_what_waits_for_it(gpu, wait):
     wait(torch.ones(3, device="cuda"))
     assert gpu.waits == 1
