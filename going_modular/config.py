@@ -1,7 +1,9 @@
-"""The options of a run, each described once: a field of Config is the option, its type, default, bounds and help.
+"""The options of a run, each described once: a field of Config is the option, its type,
+default, bounds and help.
 
-What suits few photos, many photos and digits differs: PRESETS has what each of them sets. What follows from data and
-device, `complete` fills in. The command's parser, its help, the checks and settings.json are made from the fields.
+What suits few photos, many photos and digits differs: PRESETS has what each of them sets. What
+follows from data and device, `complete` fills in. The command's parser, its help, the checks and
+settings.json are made from the fields.
 """
 import argparse
 import math
@@ -20,8 +22,8 @@ from going_modular.vit import VARIANTS
 PRESETS: dict[str, dict[str, Any]] = {
     # below 1,000 training images, which are soon known by heart
     "few": dict(
-        images_shown=45_000, min_scale=0.25, trivial_augment=0.5, test_crops=3, drop_path=0.2, weight_decay=0.5,
-        mixup=0.5),
+        images_shown=45_000, min_scale=0.25, trivial_augment=0.5, test_crops=3, drop_path=0.2,
+        weight_decay=0.5, mixup=0.5),
     "many": {},  # the options' own defaults
     # writing slants and varies, but has no mirror image and no colour
     "digits": dict(
@@ -33,85 +35,100 @@ GROUPS = ("data", "model", "training", "output")
 
 @dataclass(kw_only=True)
 class Config(Recipe):
-    """All options of a run, complete. None stands for "as the variant says" in the sizes of the model.
+    """All options of a run, complete. None stands for "as the variant says"
+    in the sizes of the model.
 
     Raises ValueError for values out of bounds, or that contradict one another.
     """
 
     data: str = option(
-        "a folder with train/CLASS/ and test/CLASS/, or one of " + ", ".join(NAMES) + "; auto takes the photos where "
-        "they can be had, else drawn food", "auto", group="data")
+        "a folder with train/CLASS/ and test/CLASS/, or one "
+        "of " + ", ".join(NAMES) + "; auto takes the photos where they can be had, else drawn food",
+        "auto", group="data")
     preset: str = option(
-        f"one of {', '.join(PRESETS)}: values for options that are not given; default: digits for mnist and "
-        "drawn_digits, else few below 1,000 training images", group="data")
-    skip_bad_images: bool = option("leave out images that can't be read, and count them", False, group="data")
+        f"one of {', '.join(PRESETS)}: values for options that are not given; default: digits for "
+        "mnist and drawn_digits, else few below 1,000 training images", group="data")
+    skip_bad_images: bool = option("leave out images that can't be read, and count them", False,
+                                   group="data")
     hold_out: float = option(
-        "share of the training images that is held out to choose best.pt", 0.1, above=0, below=1, group="data")
+        "share of the training images that is held out to choose best.pt", 0.1, above=0, below=1,
+        group="data")
     min_scale: float = option(
-        "a random crop covers at least this share of a training image, unless its shape does not fit into it", 0.85,
-        above=0, most=1, group="data")
+        "a random crop covers at least this share of a training image, unless its shape does not "
+        "fit into it", 0.85, above=0, most=1, group="data")
     stretch: float = option(
-        "the most by which one side of a crop is longer than the other", 4 / 3, least=1, group="data")
+        "the most by which one side of a crop is longer than the other", 4 / 3, least=1,
+        group="data")
     flip: bool = option("mirror half of the training images", True, group="data")
-    turn: float = option("turn a training image by up to so many degrees", 0.0, least=0, most=180, group="data")
+    turn: float = option("turn a training image by up to so many degrees", 0.0, least=0, most=180,
+                         group="data")
     shear: float = option(
-        "shear a training image sideways by up to this share of its height", 0.0, least=0, most=1, group="data")
+        "shear a training image sideways by up to this share of its height", 0.0, least=0, most=1,
+        group="data")
     zoom: float = option(
-        "change width and height of what a training image shows by up to this share", 0.0, least=0, most=1,
-        group="data")
+        "change width and height of what a training image shows by up to this share", 0.0, least=0,
+        most=1, group="data")
     shift: float = option(
-        "move what a training image shows by up to this share of its side", 0.0, least=0, most=1, group="data")
-    color_jitter: float = option(
-        "brightness, contrast and saturation of a training image vary by up to this share", 0.2, least=0, most=1,
+        "move what a training image shows by up to this share of its side", 0.0, least=0, most=1,
         group="data")
+    color_jitter: float = option(
+        "brightness, contrast and saturation of a training image vary by up to this share", 0.2,
+        least=0, most=1, group="data")
     trivial_augment: float = option(
-        "share of the training images that TrivialAugment changes", 0.0, least=0, most=1, group="data")
+        "share of the training images that TrivialAugment changes", 0.0, least=0, most=1,
+        group="data")
     test_crops: int = option(
-        "a test image is seen in so many central crops, from the whole to 0.65 of its side, each with its mirror "
-        "image, and the probabilities are averaged; 1: as it is", 1, least=1, group="data")
+        "a test image is seen in so many central crops, from the whole to 0.65 of its side, each "
+        "with its mirror image, and the probabilities are averaged; 1: as it is", 1, least=1,
+        group="data")
     test_shifts: bool = option(
-        "a test image is seen in five places, moved by a pixel along each diagonal and as it is, and the probabilities "
-        "are averaged", False, group="data")
+        "a test image is seen in five places, moved by a pixel along each diagonal and as it is, "
+        "and the probabilities are averaged", False, group="data")
     repeats: int = option(
-        "times that an epoch shows each training image, each time another crop; default: until 1,000 images were shown",
-        least=1, group="data")
+        "times that an epoch shows each training image, each time another crop; default: until "
+        "1,000 images were shown", least=1, group="data")
     num_workers: int = option(
-        "processes that prepare images; default: none for images of up to 64 px, which are faster without, else one "
-        "for each processor, 8 at most", least=0, group="data", per_call=True)
+        "processes that prepare images; default: none for images of up to 64 px, which are faster "
+        "without, else one for each processor, 8 at most", least=0, group="data", per_call=True)
 
     model: str | None = option(
-        f"one of {', '.join(VARIANTS)}, with a patch size (B/16) or without; default: Mini on a CPU and for small "
-        "images, B/16 on a GPU", None, group="model")
+        f"one of {', '.join(VARIANTS)}, with a patch size (B/16) or without; default: Mini on a "
+        "CPU and for small images, B/16 on a GPU", None, group="model")
     weights: str | None = option(
-        "start from these weights, with a new head: a run folder or a checkpoint of this package, or a file or name "
-        "that weights.load takes; the model's sizes are then theirs", None, group="model")
-    patch_size: int | None = option(
-        "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 patches or more", None,
+        "start from these weights, with a new head: a run folder or a checkpoint of this package, "
+        "or a file or name that weights.load takes; the model's sizes are then theirs", None,
         group="model")
+    patch_size: int | None = option(
+        "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 patches or "
+        "more", None, group="model")
     image_size: int = option(
-        "side of the image in pixels; default: that of the data set for digits and things, else 64 on a CPU and 224 on "
-        "a GPU", group="model")
+        "side of the image in pixels; default: that of the data set for digits and things, else 64 "
+        "on a CPU and 224 on a GPU", group="model")
     layers: int | None = option(
-        "number of encoder layers; default: the variant's, as for the next three", None, group="model")
+        "number of encoder layers; default: the variant's, as for the next three", None,
+        group="model")
     hidden_size: int | None = option("size of a token", None, group="model")
     heads: int | None = option("number of attention heads", None, group="model")
     mlp_size: int | None = option("size of the hidden layer in the MLP", None, group="model")
     pool: str | None = option(
-        "what the head reads: token (class token; the default) or mean (of all patches)", None, group="model")
+        "what the head reads: token (class token; the default) or mean (of all patches)", None,
+        group="model")
     dropout: float = option("dropout rate", 0.0, group="model")
     drop_path: float = option("stochastic depth: rate of the last layer", 0.0, group="model")
 
     images_shown: int = option(
-        "training images to show in all, which sets the epochs where they are not given", 31_000, least=1)
+        "training images to show in all, which sets the epochs where they are not given", 31_000,
+        least=1)
     batch_size: int = option("images in a step, of all GPUs together", 64, least=1)
     gradient_accumulation: int = option(
-        "a batch goes through the model in so many micro-batches, with less memory", 1, least=1, per_call=True)
-    checkpointing: bool = option(
-        "gradient checkpointing: keep less for the backward pass and compute it again; less memory, more time", False,
+        "a batch goes through the model in so many micro-batches, with less memory", 1, least=1,
         per_call=True)
+    checkpointing: bool = option(
+        "gradient checkpointing: keep less for the backward pass and compute it again; less "
+        "memory, more time", False, per_call=True)
     shard: bool = option(
-        "with torchrun: split weights, gradients and AdamW's averages over the GPUs (FSDP2), for models too large to "
-        "train on one", False, per_call=True)
+        "with torchrun: split weights, gradients and AdamW's averages over the GPUs (FSDP2), for "
+        "models too large to train on one", False, per_call=True)
     device: str = option("cpu, cuda or mps; auto takes the fastest there is", "auto", per_call=True)
     compile: bool = option("use torch.compile", False, per_call=True)
 
@@ -121,16 +138,20 @@ class Config(Recipe):
         "go on with the run in --output, with its options", False, group="output", per_call=True)
 
     def of_the_run(self) -> dict:
-        """What is kept in settings.json and in checkpoints: all options that a run that goes on must keep."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if not each.metadata["per_call"]}
+        """What is kept in settings.json and in checkpoints: all options that a run
+        that goes on must keep."""
+        return {each.name: getattr(self, each.name) for each in fields(self)
+                if not each.metadata["per_call"]}
 
     def recipe(self) -> Recipe:
         """The part of the options that decides how is trained."""
         return Recipe(**{each.name: getattr(self, each.name) for each in fields(Recipe)})
 
 
-OPTIONS = {each.name: each for group in GROUPS for each in fields(Config) if each.metadata["group"] == group}
-TYPES = {name: next(part for part in get_args(kind) if part is not type(None)) if get_args(kind) else kind
+OPTIONS = {each.name: each for group in GROUPS for each in fields(Config)
+           if each.metadata["group"] == group}
+TYPES = {name: next(part for part in get_args(kind) if part is not type(None)) if get_args(kind)
+         else kind
          for name, kind in get_type_hints(Config).items()}
 
 
@@ -140,9 +161,11 @@ def flag(name: str) -> str:
 
 
 def help_text(name: str) -> str:
-    """What --help says of an option: what it is, its default, and what each preset sets where that is another value."""
+    """What --help says of an option: what it is, its default, and what each preset sets where
+    that is another value."""
     default, text = OPTIONS[name].default, OPTIONS[name].metadata["help"]
-    values = {preset: values[name] for preset, values in PRESETS.items() if values.get(name, default) != default}
+    values = {preset: values[name] for preset, values in PRESETS.items()
+              if values.get(name, default) != default}
     if default is not MISSING and default is not None and TYPES[name] is not bool:
         text += f" (default: {in_words(default)})"
     if values:
@@ -161,8 +184,9 @@ def parse(argv: Sequence[str] | None) -> dict[str, Any]:
     """The options that were given, by name; those that were not are absent."""
     parser = argparse.ArgumentParser(
         "python -m going_modular.train", argument_default=argparse.SUPPRESS, allow_abbrev=False,
-        description="Train a Vision Transformer on images and say how well it learned. Without any option: on photos "
-        "of pizza, steak and sushi (drawn ones without a network), in a few minutes on a CPU, or ViT-B/16 on a GPU.",
+        description="Train a Vision Transformer on images and say how well it learned. Without any "
+        "option: on photos of pizza, steak and sushi (drawn ones without a network), in a few "
+        "minutes on a CPU, or ViT-B/16 on a GPU.",
     )
     sections = {group: parser.add_argument_group(group) for group in GROUPS}
     for name, each in OPTIONS.items():
@@ -187,9 +211,11 @@ def check(given: dict[str, Any]) -> None:
     if given.get("preset", "few") not in PRESETS:
         raise ValueError(f"unknown preset {given['preset']!r}: choose one of {', '.join(PRESETS)}")
     if "epochs" in given and "images_shown" in given:
-        raise ValueError(f"{flag('images_shown')} sets the epochs: leave out it or {flag('epochs')}")
+        raise ValueError(f"{flag('images_shown')} sets the epochs: leave out it or "
+                         f"{flag('epochs')}")
     if given.get("test_shifts") and given.get("test_crops", 1) > 1:
-        raise ValueError(f"{flag('test_crops')} and {flag('test_shifts')} exclude each other: leave out one")
+        raise ValueError(f"{flag('test_crops')} and {flag('test_shifts')} exclude each other: "
+                         "leave out one")
     if given.get("shard") and given.get("ema"):
         raise ValueError("with shard no running average of the weights is kept: leave out ema")
     if given.get("weights") is not None:
@@ -199,7 +225,8 @@ def check(given: dict[str, Any]) -> None:
 
 
 def words_of_before(stored: dict[str, Any]) -> dict[str, Any]:
-    """What a settings.json lacks that was written before there were presets: flips and shifts hung on the data's name.
+    """What a settings.json lacks that was written before there were presets: flips and shifts
+    hung on the data's name.
     """
     digits = Path(stored["data"]).name in ("mnist", "drawn_digits")
     shifts = digits and stored["test_crops"] == 5
@@ -212,10 +239,11 @@ def default_image_size(device: torch.device) -> int:
 
 
 def complete(
-    given: dict[str, Any], data: ImageData, device: torch.device, stored: dict[str, Any] | None = None,
+    given: dict[str, Any], data: ImageData, device: torch.device,
+    stored: dict[str, Any] | None = None,
 ) -> Config:
-    """The options of a run on these data: those given, before those stored by the run that goes on, before what the
-    preset sets, before what follows from data and device, before the defaults.
+    """The options of a run on these data: those given, before those stored by the run that goes on,
+    before what the preset sets, before what follows from data and device, before the defaults.
 
     None counts as not given. Raises ValueError for what makes no sense.
     """
@@ -239,10 +267,14 @@ def complete(
         values.setdefault("model", "Mini" if device.type == "cpu" or data.image_size else "B/16")
     size = values.setdefault("image_size", data.image_size or default_image_size(device))
     model = values.get("model")
-    if model and "/" not in model and size > 0:  # the largest patch that leaves 7 x 7 patches or more
-        values.setdefault("patch_size", max(patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0))
+    # the largest patch that leaves 7 x 7 patches or more
+    if model and "/" not in model and size > 0:
+        values.setdefault("patch_size",
+                          max(patch for patch in range(1, max(size // 7, 1) + 1)
+                              if size % patch == 0))
     if "lr" not in values:
-        variant = VARIANTS.get((model or "Mini").partition("/")[0], {})  # an unknown one is refused later
+        # an unknown one is refused later
+        variant = VARIANTS.get((model or "Mini").partition("/")[0], {})
         width = values.get("hidden_size") or variant.get("hidden_size", 96)
         values["lr"] = 5e-4 if values.get("weights") else Config.lr * 96 / max(width, 96)
 

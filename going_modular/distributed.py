@@ -1,4 +1,5 @@
-"""Several processes, one for each GPU, as torchrun starts them: who is this one, sums over all, sharded weights.
+"""Several processes, one for each GPU, as torchrun starts them: who is this one, sums
+over all, sharded weights.
 
     torchrun --nproc_per_node=4 -m going_modular.train ...
 
@@ -19,10 +20,11 @@ Value = TypeVar("Value")
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Join the other processes for as long as this lasts, each with a GPU of its own where there is one.
+    """Join the other processes for as long as this lasts, each with a GPU of
+    its own where there is one.
 
-    An error is not followed by a farewell: on GPUs that waits for the others, who may wait for this process. It must
-    end now; torchrun sees that and ends them.
+    An error is not followed by a farewell: on GPUs that waits for the others, who may wait for this
+    process. It must end now; torchrun sees that and ends them.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield
@@ -88,9 +90,10 @@ def first_goes_ahead() -> Iterator[None]:
 def shard(model: nn.Module, device: torch.device) -> None:
     """Split the weights of a ViT over the processes (FSDP2), block by block, each on its `device`.
 
-    Weights, gradients and the averages of AdamW are then held in shares; the weights of a block are gathered while it
-    computes, and those of all blocks during an evaluation (`whole`). With autocast, a copy in bfloat16 of a block's
-    weights stays from its forward to its backward pass, unless checkpointing computes it anew.
+    Weights, gradients and the averages of AdamW are then held in shares; the weights of a block are
+    gathered while it computes, and those of all blocks during an evaluation (`whole`). With
+    autocast, a copy in bfloat16 of a block's weights stays from its forward to its backward pass,
+    unless checkpointing computes it anew.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard  # a second to import, and seldom needed
@@ -103,8 +106,8 @@ def shard(model: nn.Module, device: torch.device) -> None:
 
 @contextmanager
 def whole(model: nn.Module) -> Iterator[None]:
-    """Keep all weights of a sharded model in each process: its processes may then evaluate different numbers of
-    batches."""
+    """Keep all weights of a sharded model in each process: its processes may then evaluate
+    different numbers of batches."""
     # Each is an FSDPModule, a class that takes a second to import.
     shards: list[Any] = [module for module in model.modules() if hasattr(module, "unshard")]
     for module in shards:
@@ -114,7 +117,8 @@ def whole(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module in shards:
-            module.set_reshard_after_forward(module is not model, recurse=False)  # as fully_shard sets it
+            # as fully_shard sets it
+            module.set_reshard_after_forward(module is not model, recurse=False)
             module.reshard()
 
 
@@ -124,7 +128,8 @@ def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def gathered(values: Any) -> Any:
-    """Tensors, in dicts and lists of any depth, as whole ones on the CPU where they are sharded; others as they are."""
+    """Tensors, in dicts and lists of any depth, as whole ones on the CPU where they are
+    sharded; others as they are."""
     if isinstance(values, dict):
         return {key: gathered(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -133,7 +138,8 @@ def gathered(values: Any) -> Any:
 
 
 def sharded_like(values: dict, like: dict) -> dict:
-    """Whole tensors, sharded as those of the same name in `like` are; what is not sharded there stays as it is."""
+    """Whole tensors, sharded as those of the same name in `like` are; what is not sharded
+    there stays as it is."""
     def sharded(value: Any, like: Any) -> Any:
         if not hasattr(like, "full_tensor"):
             return value

@@ -1,4 +1,5 @@
-"""Pictures of data: loss curves, confusion matrix, sheets of predictions. One palette, safe for the colour-blind."""
+"""Pictures of data: loss curves, confusion matrix, sheets of predictions. One palette, safe
+for the colour-blind."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,18 +10,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"  # Okabe and Ito, 2008
+# Okabe and Ito, 2008
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"
 
 
 def as_text(name: str) -> str:
-    """A name as matplotlib can draw it: without formulas between dollars, and without bytes that are no characters."""
+    """A name as matplotlib can draw it: without formulas between dollars, and without bytes
+    that are no characters."""
     return name.replace("$", r"\$").encode("utf-8", "replace").decode()
 
 
 def plot_loss_curves(results: dict[str, list[float]], num_classes: int | None = None) -> Figure:
-    """Loss and accuracy against epochs, for what `engine.train` returns: train_loss, train_acc, test_loss, test_acc.
+    """Loss and accuracy against epochs, for what `engine.train` returns: train_loss,
+    train_acc, test_loss, test_acc.
 
-    With num_classes, a line shows the loss of a guess that gives every class the same share, ln(num_classes).
+    With num_classes, a line shows the loss of a guess that gives every class the
+    same share, ln(num_classes).
     """
     epochs = range(1, len(results["train_loss"]) + 1)
     marker = "o" if len(epochs) < 2 else None  # a line through one point can't be seen
@@ -34,14 +39,16 @@ def plot_loss_curves(results: dict[str, list[float]], num_classes: int | None = 
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].set_ylim(0, 1)
     if num_classes:
-        axes[0].axhline(np.log(num_classes), color=GREY, linestyle="--", label=f"equal shares, ln({num_classes})")
+        axes[0].axhline(np.log(num_classes), color=GREY, linestyle="--",
+                        label=f"equal shares, ln({num_classes})")
     for axis in axes:
         axis.legend(frameon=False)
     return figure
 
 
 def plot_confusion_matrix(matrix: torch.Tensor, class_names: Sequence[str]) -> Figure:
-    """Counts [true class, predicted class], coloured by the share of the true class. Numbers for up to 20 classes."""
+    """Counts [true class, predicted class], coloured by the share of the true class. Numbers
+    for up to 20 classes."""
     class_names, counts = [as_text(name) for name in class_names], matrix.cpu().numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     few = len(class_names) <= 20
@@ -60,12 +67,14 @@ def plot_confusion_matrix(matrix: torch.Tensor, class_names: Sequence[str]) -> F
 
 
 def plot_predictions(
-    images: Sequence[Image.Image | torch.Tensor], probabilities: torch.Tensor, class_names: Sequence[str],
-    labels: Sequence[int] | None = None, columns: int = 6,
+    images: Sequence[Image.Image | torch.Tensor], probabilities: torch.Tensor,
+    class_names: Sequence[str], labels: Sequence[int] | None = None, columns: int = 6,
 ) -> Figure:
-    """A sheet of images, each under its most probable class; a wrong one is red and tells the true class.
+    """A sheet of images, each under its most probable class; a wrong one is red
+    and tells the true class.
 
-    images: PIL images, or tensors [3, height, width] in [-1, 1]; probabilities [len(images), num_classes].
+    images: PIL images, or tensors [3, height, width] in [-1, 1]; probabilities
+        [len(images), num_classes].
     """
     class_names, columns = [as_text(name) for name in class_names], min(columns, len(images))
     rows = -(-len(images) // columns)

@@ -1,4 +1,5 @@
-"""Predict with a trained model. As a command: python -m going_modular.predictions RUN IMAGE... [--save FILE]"""
+"""Predict with a trained model. As a command: python -m going_modular.predictions RUN
+IMAGE... [--save FILE]"""
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +20,9 @@ IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def central_crops(images: torch.Tensor, crops: int) -> list[torch.Tensor]:
-    """The images [batch, C, size, size] as so many central squares, two or more, from the whole down to 0.65 of its
-    side, scaled up to the same size; and each of them mirrored. A model trained on random crops has seen things larger
-    than they are in whole images (Touvron et al., 2019)."""
+    """The images [batch, C, size, size] as so many central squares, two or more, from the whole
+    down to 0.65 of its side, scaled up to the same size; and each of them mirrored. A model trained
+    on random crops has seen things larger than they are in whole images (Touvron et al., 2019)."""
     size, views = images.shape[-1], []
     for i in range(crops):
         side = round(size * (1 - 0.35 * i / (crops - 1)))
@@ -31,15 +32,18 @@ def central_crops(images: torch.Tensor, crops: int) -> list[torch.Tensor]:
 
 
 def shifts(images: torch.Tensor) -> list[torch.Tensor]:
-    """Images [batch, C, size, size] of digits, black at -1, moved by a pixel along each diagonal, and as they are."""
-    return list(v2.functional.five_crop(v2.functional.pad(images, [1], fill=-1.0), list(images.shape[-2:])))
+    """Images [batch, C, size, size] of digits, black at -1, moved by a pixel along each
+    diagonal, and as they are."""
+    return list(v2.functional.five_crop(v2.functional.pad(images, [1], fill=-1.0),
+                                        list(images.shape[-2:])))
 
 
 def views_of(settings: dict) -> Callable[[torch.Tensor], list[torch.Tensor]] | None:
-    """How a run with these settings sees a test image more than once (--test-crops, --test-shifts): images
-    [batch, C, size, size] -> a list of such batches. None: as it is."""
+    """How a run with these settings sees a test image more than once (--test-crops, --test-shifts):
+    images [batch, C, size, size] -> a list of such batches. None: as it is."""
     crops, of_digits = settings.get("test_crops", 1), settings.get("test_shifts")
-    if of_digits is None and crops == 5:  # before that option existed, five crops of digits were five shifts
+    # before that option existed, five crops of digits were five shifts
+    if of_digits is None and crops == 5:
         of_digits = Path(str(settings.get("data"))).name in ("mnist", "drawn_digits")
     if of_digits:
         return shifts
@@ -47,8 +51,8 @@ def views_of(settings: dict) -> Callable[[torch.Tensor], list[torch.Tensor]] | N
 
 
 class AveragedOverViews(nn.Module):
-    """A model whose answer is the mean over views of an image (test-time augmentation): images [batch, C, size, size]
-    -> log-probabilities [batch, num_classes]."""
+    """A model whose answer is the mean over views of an image (test-time augmentation): images
+    [batch, C, size, size] -> log-probabilities [batch, num_classes]."""
 
     def __init__(self, model: nn.Module, views: Callable[[torch.Tensor], list[torch.Tensor]]):
         super().__init__()
@@ -86,19 +90,22 @@ def predict_all(model: nn.Module, dataloader: Iterable) -> tuple[torch.Tensor, t
     """(probabilities [images, num_classes], labels [images]) of all batches, on the CPU."""
     model.eval()
     device = next(model.parameters()).device
-    probabilities, labels = zip(*[(model(images.to(device)).softmax(dim=-1).cpu(), y) for images, y in dataloader])
+    probabilities, labels = zip(*[(model(images.to(device)).softmax(dim=-1).cpu(), y)
+                                  for images, y in dataloader])
     return torch.cat(probabilities), torch.cat(labels)
 
 
 def pred_and_plot_image(
-    model: nn.Module, class_names: Sequence[str], image_path: str | Path, image_size: tuple[int, int] = (224, 224),
-    transform: Callable | None = None, device: torch.device | str | None = None,
+    model: nn.Module, class_names: Sequence[str], image_path: str | Path,
+    image_size: tuple[int, int] = (224, 224), transform: Callable | None = None,
+    device: torch.device | str | None = None,
 ) -> None:
     """Classify an image file and draw it with its class and probability, in a new pyplot figure.
 
-    Any model goes. Without a transform, a model of `weights.load` uses its own (model.preprocessing); for others the
-    image is resized to image_size (height, width) and normalised with ImageNet's mean and deviation. For a model of
-    `train`, give info.transform of `utils.load_model`.
+    Any model goes. Without a transform, a model of `weights.load` uses its own
+    (model.preprocessing); for others the image is resized to image_size (height, width) and
+    normalised with ImageNet's mean and deviation. For a model of `train`, give
+    info.transform of `utils.load_model`.
     device: where to run; None leaves the model where it is.
     """
     if device is not None:
@@ -112,19 +119,23 @@ def pred_and_plot_image(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m going_modular.predictions", description="Classify images.")
+    parser = argparse.ArgumentParser("python -m going_modular.predictions",
+                                     description="Classify images.")
     parser.add_argument("run", help="the folder of a run, or a checkpoint (.pt)")
     parser.add_argument("images", nargs="+", metavar="image", help="image files")
-    parser.add_argument("--save", metavar="FILE", help="save a picture of the images and their classes, as PNG")
+    parser.add_argument("--save", metavar="FILE", help="save a picture of the images and their "
+                        "classes, as PNG")
     args = parser.parse_args(argv)
     try:
         model, info = load_model(args.run)
         images = [read_image(path) for path in args.images]
         predictions = [predict(model, image, info) for image in images]
         for path, prediction in zip(args.images, predictions):
-            print(f"{path}: {prediction.class_name} {prediction.probabilities[prediction.class_name]:.3f}")
+            print(f"{path}: {prediction.class_name} "
+                  f"{prediction.probabilities[prediction.class_name]:.3f}")
         if args.save:
-            probabilities = torch.tensor([list(prediction.probabilities.values()) for prediction in predictions])
+            probabilities = torch.tensor([list(prediction.probabilities.values())
+                                          for prediction in predictions])
             plots.save(plots.plot_predictions(images, probabilities, info.class_names), args.save)
     except (ValueError, OSError) as error:  # what is wrong with a file or a checkpoint, in one line
         print(f"error: {error}", file=sys.stderr)

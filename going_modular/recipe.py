@@ -1,5 +1,5 @@
-"""How to train, and what follows from it: optimizer, learning rate, mixed precision. Every training in this package
-takes them from here.
+"""How to train, and what follows from it: optimizer, learning rate, mixed precision. Every training
+in this package takes them from here.
 
     recipe = Recipe(epochs=20)
     optimizer = recipe.optimizer(model)
@@ -17,19 +17,23 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 def option(
     help: str, default: Any = MISSING, *, least: float | None = None, above: float | None = None,
-    most: float | None = None, below: float | None = None, group: str = "training", per_call: bool = False,
+    most: float | None = None, below: float | None = None, group: str = "training",
+    per_call: bool = False,
 ) -> Any:
     """A field of a dataclass that the command offers as an option (config.Config).
 
-    least, above, most, below: the bounds of its value. per_call: whether a run that goes on may be given another value.
+    least, above, most, below: the bounds of its value. per_call: whether a run that goes on
+        may be given another value.
     """
     bounds = {"at least": least, "above": above, "at most": most, "below": below}
-    return field(default=default, metadata={"help": help, "bounds": bounds, "group": group, "per_call": per_call})
+    return field(default=default, metadata={"help": help, "bounds": bounds, "group": group,
+                                            "per_call": per_call})
 
 
 def check_bounds(option: Field, value: Any) -> None:
     """Raise ValueError where a value lies outside the bounds of its option; None always passes."""
-    bounds = {words: bound for words, bound in option.metadata["bounds"].items() if bound is not None}
+    bounds = {words: bound for words, bound in option.metadata["bounds"].items()
+              if bound is not None}
     kept = {"at least": lambda bound: value >= bound, "above": lambda bound: value > bound,
             "at most": lambda bound: value <= bound, "below": lambda bound: value < bound}
     if value is not None and not all(kept[words](bound) for words, bound in bounds.items()):
@@ -39,21 +43,27 @@ def check_bounds(option: Field, value: Any) -> None:
 
 @dataclass(kw_only=True)
 class Recipe:
-    """What decides, together with model and data, which weights come out. The defaults are for some thousand images
-    on a CPU; Table 3 has the paper's. Raises ValueError for a value out of bounds."""
+    """What decides, together with model and data, which weights come out. The defaults
+    are for some thousand images on a CPU; Table 3 has the paper's. Raises ValueError for
+    a value out of bounds."""
 
-    epochs: int = option("epochs to train; default: as many as show --images-shown images, but 5 at least", above=0)
-    lr: float = option("highest learning rate; not given, it is less in proportion for a hidden size above 96 (B/16: "
-                       "2.5e-4), and 5e-4 with --weights", 2e-3, above=0)
-    weight_decay: float = option("AdamW's decoupled weight decay, on weight matrices alone", 0.05, least=0)
-    beta2: float = option("AdamW's decay of the average of squared gradients; short, as a small set makes few steps",
-                          0.95, least=0, below=1)
-    warmup: float = option("share of all steps over which the learning rate rises", 0.1, least=0, below=1)
+    epochs: int = option("epochs to train; default: as many as show --images-shown images, but 5 "
+                         "at least", above=0)
+    lr: float = option("highest learning rate; not given, it is less in proportion for a hidden "
+                       "size above 96 (B/16: 2.5e-4), and 5e-4 with --weights", 2e-3, above=0)
+    weight_decay: float = option("AdamW's decoupled weight decay, on weight matrices alone", 0.05,
+                                 least=0)
+    beta2: float = option("AdamW's decay of the average of squared gradients; short, as a small "
+                          "set makes few steps", 0.95, least=0, below=1)
+    warmup: float = option("share of all steps over which the learning rate rises", 0.1, least=0,
+                           below=1)
     clip_norm: float = option("largest norm of the gradients", 1.0, above=0)
-    label_smoothing: float = option("share of the label that is spread over all classes", 0.1, least=0, below=1)
-    mixup: float = option("alpha of mixup, which trains on mixed pairs of images; 0 for none", 0.0, least=0)
-    ema: float = option("decay of a running average of the weights, which is then tested and kept; 0 for none", 0.0,
-                        least=0, below=1)
+    label_smoothing: float = option("share of the label that is spread over all classes", 0.1,
+                                    least=0, below=1)
+    mixup: float = option("alpha of mixup, which trains on mixed pairs of images; 0 for none", 0.0,
+                          least=0)
+    ema: float = option("decay of a running average of the weights, which is then tested and kept; "
+                        "0 for none", 0.0, least=0, below=1)
     seed: int = option("seed of all random numbers", 42, least=-(2**63), below=2**63)
 
     def __post_init__(self) -> None:
@@ -63,38 +73,47 @@ class Recipe:
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """AdamW for all parameters of a model, which must lie on its device already."""
         fused = next(model.parameters()).device.type in ("cpu", "cuda")
-        return torch.optim.AdamW(parameter_groups(model, self.weight_decay), lr=self.lr, betas=(0.9, self.beta2),
-                                 fused=fused)
+        return torch.optim.AdamW(parameter_groups(model, self.weight_decay), lr=self.lr,
+                                 betas=(0.9, self.beta2), fused=fused)
 
     def lr_factor(self, step: int, total_steps: int) -> float:
         """The learning rate of a step (from 0 on) as a share of the highest."""
         return warmup_cosine(step, round(self.warmup * total_steps), total_steps)
 
     def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
-        """Sets the optimizer's learning rate to that of step 0, and with each `step()` to that of the next."""
+        """Sets the optimizer's learning rate to that of step 0, and with each
+        `step()` to that of the next."""
         return LambdaLR(optimizer, lambda step: self.lr_factor(step, total_steps))
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups for AdamW: the weight matrices of linear layers and convolutions decay; biases, LayerNorms, class
-    token and position embeddings do not."""
-    decayed = [module.weight for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    """Two groups for AdamW: the weight matrices of linear layers and convolutions decay; biases,
+    LayerNorms, class token and position embeddings do not."""
+    decayed = [module.weight for module in model.modules()
+               if isinstance(module, (nn.Linear, nn.Conv2d))]
     names = {id(parameter) for parameter in decayed}
     others = [parameter for parameter in model.parameters() if id(parameter) not in names]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [{"params": decayed, "weight_decay": weight_decay},
+            {"params": others, "weight_decay": 0.0}]
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
-    """The learning rate of a step (from 0 on) as a share of the highest: a linear rise, then half a cosine to 0."""
+    """The learning rate of a step (from 0 on) as a share of the highest: a linear rise,
+    then half a cosine to 0."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(total_steps - warmup_steps, 1)))
+    return 0.5 * (1
+                  + math.cos(math.pi * (step - warmup_steps) / max(total_steps - warmup_steps, 1)))
 
 
-def clip_and_schedule(optimizer: torch.optim.Optimizer, schedule: LRScheduler, clip_norm: float) -> None:
-    """Let each `optimizer.step()` clip the gradients' norm before it, and set the next learning rate after it.
+def clip_and_schedule(
+    optimizer: torch.optim.Optimizer, schedule: LRScheduler, clip_norm: float,
+) -> None:
+    """Let each `optimizer.step()` clip the gradients' norm before it, and set the
+    next learning rate after it.
 
-    So a loop that knows of neither, as engine.train_step, trains with both. (Trainer has them in its own step.)
+    So a loop that knows of neither, as engine.train_step, trains with both. (Trainer
+    has them in its own step.)
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
@@ -106,15 +125,16 @@ def clip_and_schedule(optimizer: torch.optim.Optimizer, schedule: LRScheduler, c
 
 
 def autocast(device: torch.device) -> AbstractContextManager:
-    """A context in which matrix products and attention are computed in bfloat16 where that is fast: on NVIDIA's GPUs
-    since Ampere. Older ones, as the T4, only emulate bfloat16; there, and elsewhere, it changes nothing."""
+    """A context in which matrix products and attention are computed in bfloat16 where that is fast:
+    on NVIDIA's GPUs since Ampere. Older ones, as the T4, only emulate bfloat16; there, and
+    elsewhere, it changes nothing."""
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
 class MixedPrecision(nn.Module):
-    """A model that computes under `autocast` and returns float32, for loops that know nothing of it: weights,
-    LayerNorms, residual sums and logits stay in float32."""
+    """A model that computes under `autocast` and returns float32, for loops that know nothing of
+    it: weights, LayerNorms, residual sums and logits stay in float32."""
 
     def __init__(self, model: nn.Module, device: torch.device | str):
         super().__init__()

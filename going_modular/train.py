@@ -1,4 +1,5 @@
-"""The main job: python -m going_modular.train trains a Vision Transformer and says how well it learned."""
+"""The main job: python -m going_modular.train trains a Vision Transformer and
+says how well it learned."""
 import json
 import math
 import shlex
@@ -23,7 +24,8 @@ from going_modular.trainer import Diverged, Stopped, Trainer, TrainingError
 from going_modular.utils import CheckpointError, load_model, pick_device, write_atomically
 from going_modular.vit import ViT, count_macs, count_parameters
 
-FILES = ("last.pt", "best.pt", "history.csv", "settings.json", "results.json")  # of a run, written atomically
+# of a run, written atomically
+FILES = ("last.pt", "best.pt", "history.csv", "settings.json", "results.json")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -31,25 +33,27 @@ FILES = ("last.pt", "best.pt", "history.csv", "settings.json", "results.json")  
 
 
 def build_model(options: Config, num_classes: int, trained: ViT | None = None) -> ViT:
-    """The model that the options describe; with the weights of `trained`, if any, under a new head. Raises ValueError
-    for sizes that do not fit together."""
+    """The model that the options describe; with the weights of `trained`, if any, under a new head.
+    Raises ValueError for sizes that do not fit together."""
     if trained:
         model = finetune.new_head(trained, num_classes, options.image_size, dropout=options.dropout,
                                   drop_path=options.drop_path)
     else:
-        sizes = {"num_layers": options.layers, "hidden_size": options.hidden_size, "num_heads": options.heads,
-                 "mlp_size": options.mlp_size}
+        sizes = {"num_layers": options.layers, "hidden_size": options.hidden_size,
+                 "num_heads": options.heads, "mlp_size": options.mlp_size}
         assert options.model is not None  # config.complete sees to it
         model = ViT.from_variant(
-            options.model, options.patch_size, image_size=options.image_size, num_classes=num_classes,
-            pool=options.pool, dropout=options.dropout, drop_path=options.drop_path,
+            options.model, options.patch_size, image_size=options.image_size,
+            num_classes=num_classes, pool=options.pool, dropout=options.dropout,
+            drop_path=options.drop_path,
             **{name: size for name, size in sizes.items() if size is not None})
     model.checkpointing = options.checkpointing
     return model
 
 
 def pretrained_model(options: dict[str, Any], stored: dict[str, Any]) -> ViT | None:
-    """The model whose weights a run starts from: that of --weights, or, for a run that goes on, its own; else None."""
+    """The model whose weights a run starts from: that of --weights, or, for a run that goes
+    on, its own; else None."""
     source = options.get("weights", stored.get("weights"))
     if source is None:
         return None
@@ -63,30 +67,36 @@ def pretrained_model(options: dict[str, Any], stored: dict[str, Any]) -> ViT | N
 
 
 def build_trainer(
-    model: nn.Module, data: data_setup.ImageData, options: Config, device: torch.device, output: Path | None = None,
+    model: nn.Module, data: data_setup.ImageData, options: Config, device: torch.device,
+    output: Path | None = None,
 ) -> Trainer:
-    """A trainer for a model on these data, by the options of a run. Raises ValueError where there are fewer images than
-    processes."""
+    """A trainer for a model on these data, by the options of a run. Raises ValueError where there
+    are fewer images than processes."""
     kept, held_out = data_setup.split(data.train, options.hold_out, seed=options.seed)
     for name, images in (("training", kept), ("held-out", held_out), ("test", data.test)):
         if len(images) < distributed.size():
-            raise ValueError(f"{distributed.size()} processes can't share {len(images)} {name} images: start fewer")
+            raise ValueError(f"{distributed.size()} processes can't share {len(images)} {name} "
+                             "images: start fewer")
     augmented = data_setup.train_transform(
-        options.image_size, min_scale=options.min_scale, flip=options.flip, color_jitter=options.color_jitter,
-        trivial_augment=options.trivial_augment, stretch=options.stretch, turn=options.turn, shear=options.shear,
-        zoom=options.zoom, shift=options.shift)
+        options.image_size, min_scale=options.min_scale, flip=options.flip,
+        color_jitter=options.color_jitter, trivial_augment=options.trivial_augment,
+        stretch=options.stretch, turn=options.turn, shear=options.shear, zoom=options.zoom,
+        shift=options.shift)
     plain = data_setup.eval_transform(options.image_size)
     train_loader = data_setup.make_loader(
-        kept, augmented, options.batch_size, shuffle=True, seed=options.seed, repeats=options.repeats,
-        num_workers=options.num_workers, gradient_accumulation=options.gradient_accumulation, device=device)
+        kept, augmented, options.batch_size, shuffle=True, seed=options.seed,
+        repeats=options.repeats, num_workers=options.num_workers,
+        gradient_accumulation=options.gradient_accumulation, device=device)
     # Evaluation takes no more images at once than training does.
     at_once = max(1, options.batch_size // distributed.size() // options.gradient_accumulation)
     val_loader, test_loader = (
-        data_setup.make_loader(images, plain, at_once, num_workers=options.num_workers, device=device)
+        data_setup.make_loader(images, plain, at_once, num_workers=options.num_workers,
+                               device=device)
         for images in (held_out, data.test))
     return Trainer(
-        model, train_loader, options.recipe(), device, class_names=data.class_names, val_loader=val_loader,
-        test_loader=test_loader, output=output, settings=options.of_the_run(), views=views_of(options.of_the_run()),
+        model, train_loader, options.recipe(), device, class_names=data.class_names,
+        val_loader=val_loader, test_loader=test_loader, output=output,
+        settings=options.of_the_run(), views=views_of(options.of_the_run()),
         compile=options.compile, shard=options.shard)
 
 
@@ -96,10 +106,12 @@ def build_trainer(
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other trainings out of a folder; the system frees the lock when this process ends, however it ends.
+    """Keep other trainings out of a folder; the system frees the lock when this
+    process ends, however it ends.
 
-    The lock is one of the process (lockf), as workers of a loader may outlive a trainer that was killed: they would
-    keep one of the file (flock), which the package filelock takes. Raises ValueError where another process holds it.
+    The lock is one of the process (lockf), as workers of a loader may outlive a trainer that was
+    killed: they would keep one of the file (flock), which the package filelock takes. Raises
+    ValueError where another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a") as file:
@@ -111,27 +123,33 @@ def locked(folder: Path) -> Iterator[None]:
             else:
                 import fcntl
 
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone, not of a loader's workers
+                # of this process alone, not of a loader's workers
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(f"another training is writing to {folder}: wait for it, or use another --output") from None
+            raise ValueError(f"another training is writing to {folder}: wait for it, or use "
+                             "another --output") from None
         yield
 
 
 def unfinished(folder: Path) -> set[Path]:
-    """What a process left in the folder of its run that was killed while it wrote (utils.write_atomically)."""
+    """What a process left in the folder of its run that was killed while it wrote
+    (utils.write_atomically)."""
     return {file for name in FILES for file in folder.glob(f".{name}.*.tmp")}
 
 
 def absolute(data: str) -> str:
-    """The path of a folder of data as an absolute one, which can be resumed from anywhere; names stay as they are."""
+    """The path of a folder of data as an absolute one, which can be resumed from anywhere;
+    names stay as they are."""
     path = Path(data).expanduser()
-    return str(path.resolve()) if data_setup.is_path(data, data_setup.data_folder()) and path.is_dir() else data
+    return str(path.resolve()) if data_setup.is_path(
+        data, data_setup.data_folder()) and path.is_dir() else data
 
 
 def stored_settings(options: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run that goes on, where options ask for one; else none.
 
-    Raises ValueError for options that contradict the run, CheckpointError where there is no run to go on with.
+    Raises ValueError for options that contradict the run, CheckpointError where there
+    is no run to go on with.
     """
     if not options.get("resume"):
         return {}
@@ -141,30 +159,37 @@ def stored_settings(options: dict[str, Any]) -> dict[str, Any]:
     try:
         stored = {**json.loads((folder / "settings.json").read_text())}
     except (OSError, ValueError, TypeError):
-        raise CheckpointError(f"there is no run to go on with in {folder}, as it has no settings.json that can be "
-                              "read: check --output, or start a run in another folder") from None
+        raise CheckpointError(f"there is no run to go on with in {folder}, as it has no "
+                              "settings.json that can be read: check --output, or start a run in "
+                              "another folder") from None
     if "preset" not in stored:
         stored |= config.words_of_before(stored)
     if unknown := stored.keys() - config.OPTIONS:
-        raise CheckpointError(f"{folder} is a run of another version, with {min(unknown)}, which this one does not "
-                              "know: go on with that version, or start a run in another folder")
+        raise CheckpointError(f"{folder} is a run of another version, with {min(unknown)}, which "
+                              "this one does not know: go on with that version, or start a run in "
+                              "another folder")
     for name, value in options.items():
         if not config.OPTIONS[name].metadata["per_call"] and value != stored[name]:
-            raise ValueError(f"{config.flag(name)} {value} contradicts the run in {folder}, which has {stored[name]}: "
+            raise ValueError(f"{config.flag(name)} {value} contradicts the run in {folder}, which "
+                             f"has {stored[name]}: "
                              "leave it out")
     return stored
 
 
 def command_to_resume(options: dict[str, Any], output: Path) -> str:
-    """What goes on with a run: as many processes, and the options of this call that a run does not keep."""
+    """What goes on with a run: as many processes, and the options of this call
+    that a run does not keep."""
     start = f"torchrun --nproc_per_node={distributed.size()}" if distributed.size() > 1 else "python"
-    given = [f" {config.flag(name)}" + ("" if value is True else f" {value}") for name, value in options.items()
+    given = [f" {config.flag(name)}" + ("" if value is True else f" {value}")
+             for name, value in options.items()
              if config.OPTIONS[name].metadata["per_call"] and name not in ("output", "resume")]
     return f"{start} -m going_modular.train --output {shlex.quote(str(output))} --resume{''.join(given)}"
 
 
 def write_json(file: Path, values: dict) -> None:
-    write_atomically(file, lambda temporary: temporary.write_text(json.dumps(values, indent=1, default=str) + "\n"))
+    write_atomically(file,
+                     lambda temporary: temporary.write_text(json.dumps(
+                         values, indent=1, default=str) + "\n"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -173,7 +198,8 @@ def write_json(file: Path, values: dict) -> None:
 
 @contextmanager
 def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
-    """At Ctrl-C or SIGTERM, let the trainer save after its next step and stop; a second Ctrl-C stops at once.
+    """At Ctrl-C or SIGTERM, let the trainer save after its next step and stop; a
+    second Ctrl-C stops at once.
 
     (A second SIGTERM does not: torchrun and others send one to each process and one to the group.)
     """
@@ -196,12 +222,14 @@ def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
 def from_outside(error: RuntimeError) -> str:
     """What an error says that has its cause outside this program; nothing for all others.
 
-    PyTorch has classes of their own for too little memory on a GPU and for other processes, and for none of the rest.
+    PyTorch has classes of their own for too little memory on a GPU and for other processes,
+    and for none of the rest.
     """
     message = str(error).split("\n")[0]
-    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in message or "can't allocate memory" in message:
-        return (f"there is not enough memory ({message}): try a smaller model or --batch-size, more "
-                "--gradient-accumulation, or --checkpointing")
+    if isinstance(error,
+                  torch.OutOfMemoryError) or "out of memory" in message or "can't allocate memory" in message:
+        return (f"there is not enough memory ({message}): try a smaller model or --batch-size, "
+                "more --gradient-accumulation, or --checkpointing")
     if "DataLoader worker" in message:
         return f"a process that prepares images has ended ({message}): try fewer --num-workers"
     if isinstance(error, torch.distributed.DistError) or "gloo" in message:
@@ -214,7 +242,8 @@ def from_outside(error: RuntimeError) -> str:
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share, after Wilson (1927): right for small counts and for shares near 0 and 1."""
+    """The 95 % interval of a share, after Wilson (1927): right for small counts and
+    for shares near 0 and 1."""
     z, share = 1.959964, correct / count
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
@@ -222,20 +251,23 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 
 
 def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
-    """Score the trained model on the test set, and return what results.json says. Process 0 writes it, and pictures."""
-    from torchmetrics.functional.classification import multiclass_confusion_matrix  # seconds to import
+    """Score the trained model on the test set, and return what results.json says. Process 0
+    writes it, and pictures."""
+    # seconds to import
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     probabilities, labels = trainer.predict("test")
     correct, count, classes = int((probabilities.argmax(1) == labels).sum()), len(labels), len(data.class_names)
     matrix = multiclass_confusion_matrix(probabilities, labels, num_classes=classes)
     low, high = wilson_interval(correct, count)
     results = {
-        "test_accuracy": correct / count, "test_accuracy_95": [low, high], "correct": correct, "test_images": count,
-        "one_class_accuracy": labels.bincount().max().item() / count,
-        "test_loss": F.nll_loss(probabilities.log(), labels).item(), "guess_loss": math.log(classes),
-        "confusion_matrix": matrix.tolist(), "class_names": data.class_names, "train_images": len(data.train),
-        "train_seconds": sum(row["seconds"] for row in trainer.history), "epochs": len(trainer.history),
-        "parameters": count_parameters(trainer.model),
+        "test_accuracy": correct / count, "test_accuracy_95": [low, high], "correct": correct,
+        "test_images": count, "one_class_accuracy": labels.bincount().max().item() / count,
+        "test_loss": F.nll_loss(probabilities.log(), labels).item(),
+        "guess_loss": math.log(classes), "confusion_matrix": matrix.tolist(),
+        "class_names": data.class_names, "train_images": len(data.train),
+        "train_seconds": sum(row["seconds"] for row in trainer.history),
+        "epochs": len(trainer.history), "parameters": count_parameters(trainer.model),
     }
     if distributed.rank():
         return results
@@ -244,13 +276,16 @@ def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
     curves = {name: [row[name] for row in trainer.history] for name in names}
     figure, recipe = plots.plot_loss_curves(curves, classes), trainer.recipe
     if recipe.label_smoothing or recipe.mixup:
-        figure.axes[0].set_title("smoothed or mixed labels in training raise its loss, not that of the test",
-                                 fontsize="small", color=plots.GREY)
+        figure.axes[0].set_title("smoothed or mixed labels in training raise its loss, not that of "
+                                 "the test", fontsize="small", color=plots.GREY)
     plots.save(figure, output / "loss_curves.png")
-    plots.save(plots.plot_confusion_matrix(matrix, data.class_names), output / "confusion_matrix.png")
-    chosen = torch.linspace(0, count - 1, min(24, count)).long()  # spread over the classes, which lie in order
+    plots.save(plots.plot_confusion_matrix(matrix, data.class_names),
+               output / "confusion_matrix.png")
+    # spread over the classes, which lie in order
+    chosen = torch.linspace(0, count - 1, min(24, count)).long()
     images = [data.test[int(i)][0] for i in chosen]
-    plots.save(plots.plot_predictions(images, probabilities[chosen], data.class_names, labels[chosen].tolist()),
+    plots.save(plots.plot_predictions(images, probabilities[chosen], data.class_names,
+                                      labels[chosen].tolist()),
                output / "predictions.png")
     return results
 
@@ -284,7 +319,8 @@ def train(given: dict[str, Any]) -> None:
         if is_first:
             print(text, flush=True)
 
-    # Data; drawing or downloading them takes a while, the first time. Images are kept at twice the size of a view.
+    # Data; drawing or downloading them takes a while, the first time. Images are kept at
+    # twice the size of a view.
     source = given.get("data", stored.get("data", "auto"))
     tell(f"data: {source} ...")
     pretrained = pretrained_model(given, stored)
@@ -294,7 +330,8 @@ def train(given: dict[str, Any]) -> None:
     given_or_theirs = given if size is None else {**given, "image_size": size}
     with distributed.first_goes_ahead():
         data = data_setup.load(
-            source, skip_bad_images=given.get("skip_bad_images", stored.get("skip_bad_images", False)),
+            source, skip_bad_images=given.get("skip_bad_images",
+                                              stored.get("skip_bad_images", False)),
             cache_size=2 * (size or config.default_image_size(device)))
     tell(data.note)
 
@@ -318,7 +355,8 @@ def train(given: dict[str, Any]) -> None:
         trainer = build_trainer(model, data, options, device, output)
         if is_first and not options.resume:
             write_json(output / "settings.json", options.of_the_run())
-        if distributed.from_first((output / "last.pt").exists()):  # else the run ended before it had saved anything
+        # else the run ended before it had saved anything
+        if distributed.from_first((output / "last.pt").exists()):
             trainer.resume()
         run_to_the_end(trainer, output, how_to_resume=command_to_resume(given, output))
         try:
@@ -330,19 +368,21 @@ def train(given: dict[str, Any]) -> None:
 
 
 def claim(output: Path, options: Config) -> None:
-    """Make sure that a run may write to its folder, and clear away what a killed one left half written.
+    """Make sure that a run may write to its folder, and clear away what a
+    killed one left half written.
 
     Raises ValueError for a new run where the folder is in use.
     """
     if not options.resume and {*output.iterdir()} - {output / ".lock", *unfinished(output)}:
-        raise ValueError(f"{output} is not empty: go on with its run by --resume, or use another --output")
+        raise ValueError(f"{output} is not empty: go on with its run by --resume, or use another "
+                         "--output")
     for file in unfinished(output):
         file.unlink()
 
 
 def run_to_the_end(trainer: Trainer, output: Path, how_to_resume: str) -> None:
-    """Train to the end. A stop, and an error that has its cause outside this program, say what is kept, and the command
-    that goes on."""
+    """Train to the end. A stop, and an error that has its cause outside this program, say what is
+    kept, and the command that goes on."""
     try:
         with stopping_on_signals(trainer):
             trainer.fit()
@@ -352,7 +392,8 @@ def run_to_the_end(trainer: Trainer, output: Path, how_to_resume: str) -> None:
                 raise
             stop = TrainingError(words)
         epoch, steps = trainer.saved
-        kept = f"{output / 'last.pt'} holds epoch {epoch}" + (f" and {steps} steps of the next" if steps else "")
+        kept = f"{output / 'last.pt'} holds epoch {epoch}" + (
+            f" and {steps} steps of the next" if steps else "")
         kept = kept if epoch or steps else "nothing was saved yet"
         if not isinstance(stop, Diverged):
             kept += f"; go on with: {how_to_resume}"

@@ -1,4 +1,5 @@
-"""A long run: one step written out, epochs around it, and what lets it stop and go on: checkpoints and resume.
+"""A long run: one step written out, epochs around it, and what lets it stop and go
+on: checkpoints and resume.
 
     trainer = Trainer(model, train_loader, Recipe(epochs=20), device, class_names=names, test_loader=test_loader)
     history = trainer.fit()
@@ -31,7 +32,8 @@ from going_modular.predictions import AveragedOverViews, predict_all
 from going_modular.recipe import Recipe, autocast
 from going_modular.utils import CheckpointError, read_checkpoint, set_seeds, write_atomically
 
-COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "seconds", "val_loss", "val_acc"]
+COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "seconds", "val_loss",
+           "val_acc"]
 
 
 class Stopped(RuntimeError):
@@ -39,16 +41,18 @@ class Stopped(RuntimeError):
 
 
 class TrainingError(RuntimeError):
-    """A run that can't go on, or can't start. The message is one line: what happened and the way out."""
+    """A run that can't go on, or can't start. The message is one line: what
+    happened and the way out."""
 
 
 class Diverged(TrainingError):
-    """A run whose loss, gradients or weights are no longer finite. Going on from last.pt would lead there again."""
+    """A run whose loss, gradients or weights are no longer finite. Going on from last.pt
+    would lead there again."""
 
 
 class EpochMetrics:
-    """Sums over the images of an epoch that this process has trained on. Losses, right answers and norms are summed on
-    the device, so that no step waits for it."""
+    """Sums over the images of an epoch that this process has trained on. Losses, right answers and
+    norms are summed on the device, so that no step waits for it."""
 
     def __init__(self, device: torch.device, loss: float = 0.0, correct: int = 0, images: int = 0):
         """The sums start at nothing, or where an interrupted epoch stood."""
@@ -56,13 +60,17 @@ class EpochMetrics:
         self.loss = torch.tensor(loss, dtype=exact, device=device)
         self.correct = torch.tensor(correct, device=device)
         self.images = images
-        self.norm = torch.zeros((), dtype=exact, device=device)  # of the gradients: nan or inf once it was in a step
+        # of the gradients: nan or inf once it was in a step
+        self.norm = torch.zeros((), dtype=exact, device=device)
 
-    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, count: int) -> None:
-        """The mean loss [] of a batch of logits [batch, num_classes], whose first `count` images are to be counted.
+    def add(
+        self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, count: int,
+    ) -> None:
+        """The mean loss [] of a batch of logits [batch, num_classes], whose first `count`
+        images are to be counted.
 
-        labels: class numbers [batch], or after mixup shares of each class [batch, num_classes], of which the largest
-        counts as the label.
+        labels: class numbers [batch], or after mixup shares of each class [batch, num_classes], of
+        which the largest counts as the label.
         """
         labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
         self.loss += loss.detach().to(self.loss) * count
@@ -71,7 +79,8 @@ class EpochMetrics:
 
     def total(self) -> dict[str, float]:
         """The sums of all processes, as numbers: this waits for the device."""
-        loss, correct, images = distributed.total(self.loss.item(), self.correct.item(), self.images)
+        loss, correct, images = distributed.total(self.loss.item(), self.correct.item(),
+                                                  self.images)
         return {"loss": loss, "correct": int(correct), "images": int(images)}
 
 
@@ -99,13 +108,15 @@ def set_random_state(state: dict, device: torch.device) -> None:
 class Trainer:
     """One run: trains `model` by `recipe`.
 
-    After a stop, `resume` and `fit` go on from the last.pt in `output` and give the weights of the uninterrupted run
-    (on a CPU bit for bit; a GPU may add in another order): the random numbers of an epoch follow from seed and epoch
-    alone. `stop_soon`, which a signal handler may call, saves after the next step and raises Stopped.
+    After a stop, `resume` and `fit` go on from the last.pt in `output` and give the weights of the
+    uninterrupted run (on a CPU bit for bit; a GPU may add in another order): the random numbers of
+    an epoch follow from seed and epoch alone. `stop_soon`, which a signal handler may call, saves
+    after the next step and raises Stopped.
 
-    val_loader: images held out of the training set; best.pt is the epoch with the highest accuracy on them.
-    output: the folder of the run; None keeps nothing. It gets history.csv (COLUMNS, a row an epoch), last.pt and
-        best.pt, which utils.load_model reads.
+    val_loader: images held out of the training set; best.pt is the epoch with the
+        highest accuracy on them.
+    output: the folder of the run; None keeps nothing. It gets history.csv (COLUMNS, a row an
+        epoch), last.pt and best.pt, which utils.load_model reads.
     settings: plain values to keep in the checkpoints, beside class names and architecture.
     views: how a test image is seen more than once (predictions.views_of); None: as it is.
     compile: use torch.compile. shard: split the weights over the processes (FSDP2).
@@ -114,9 +125,10 @@ class Trainer:
 
     def __init__(
         self, model: nn.Module, train_loader: DataLoader, recipe: Recipe, device: torch.device, *,
-        class_names: Sequence[str], val_loader: DataLoader | None = None, test_loader: DataLoader | None = None,
-        output: str | Path | None = None, settings: dict | None = None,
-        views: Callable[[torch.Tensor], list[torch.Tensor]] | None = None, compile: bool = False, shard: bool = False,
+        class_names: Sequence[str], val_loader: DataLoader | None = None,
+        test_loader: DataLoader | None = None, output: str | Path | None = None,
+        settings: dict | None = None, views: Callable[[torch.Tensor], list[torch.Tensor]]
+        | None = None, compile: bool = False, shard: bool = False,
     ):
         self.recipe, self.device, self.output = recipe, device, None if output is None else Path(output)
         self.description: dict[str, Any] = {
@@ -124,9 +136,11 @@ class Trainer:
             "settings": settings or {}}
         if shard:
             if distributed.size() == 1:
-                raise ValueError("shard splits the weights over several processes: start them by torchrun")
+                raise ValueError("shard splits the weights over several processes: start them by "
+                                 "torchrun")
             if recipe.ema:
-                raise ValueError("with shard no running average of the weights is kept: leave out ema")
+                raise ValueError("with shard no running average of the weights is kept: leave out "
+                                 "ema")
             distributed.shard(model, device)  # takes a block after the other to the device
         self.model = model.to(device)
 
@@ -136,7 +150,8 @@ class Trainer:
         batches = getattr(train_loader, "batch_sampler", None)
         self.batches = batches if isinstance(batches, MicroBatchSampler) else None
         if distributed.size() > 1 and not self.batches:
-            raise ValueError("several processes need the loaders of data_setup.make_loader, which deal out the images")
+            raise ValueError("several processes need the loaders of data_setup.make_loader, which "
+                             "deal out the images")
         self.micro_batches = self.batches.gradient_accumulation if self.batches else 1  # of a step
         self.steps_per_epoch = len(train_loader) // self.micro_batches
         self.images_per_epoch = len(self.batches.sampler) if self.batches else images_of(train_loader)
@@ -146,8 +161,10 @@ class Trainer:
         self.schedule = recipe.schedule(self.optimizer, recipe.epochs * self.steps_per_epoch)
         self.average = None
         if recipe.ema:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
-        self.mixup = v2.MixUp(alpha=recipe.mixup, num_classes=len(class_names)) if recipe.mixup else None
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),
+                                         use_buffers=True)
+        self.mixup = v2.MixUp(alpha=recipe.mixup,
+                              num_classes=len(class_names)) if recipe.mixup else None
 
         # Three faces of one model: what a step calls, what is kept, what is tested
         self.trained: nn.Module = self.model
@@ -167,11 +184,11 @@ class Trainer:
         self.stopping = False
 
     def fit(self) -> list[dict]:
-        """Train the epochs that are left. Returns the history: a dict with COLUMNS for each epoch, as far as there are
-        loaders for them.
+        """Train the epochs that are left. Returns the history: a dict with COLUMNS for each epoch,
+        as far as there are loaders for them.
 
-        Raises Stopped after stop_soon, Diverged where loss, gradients or weights are no longer finite, and
-        TrainingError where a file can't be written; last.pt stays.
+        Raises Stopped after stop_soon, Diverged where loss, gradients or weights are no longer
+        finite, and TrainingError where a file can't be written; last.pt stays.
         """
         done, epochs, images = len(self.history), self.recipe.epochs, self.images_per_epoch
         shown = done * images + (self.begun["sums"]["images"] if self.begun else 0)
@@ -189,7 +206,8 @@ class Trainer:
                 self.steps = 0
                 self._save()
                 if distributed.rank() == 0:
-                    scores = "".join(f"   {part}: loss {row[f'{part}_loss']:.3f}, accuracy {row[f'{part}_acc']:.3f}"
+                    scores = "".join(f"   {part}: loss {row[f'{part}_loss']:.3f}, accuracy "
+                                     f"{row[f'{part}_acc']:.3f}"
                                      for part in ("train", "test") if f"{part}_loss" in row)
                     tqdm.write(f"epoch {epoch + 1:>3}/{epochs}{scores}   {row['seconds']:.1f} s")
                 if distributed.any_of(self.stopping) and epoch + 1 < epochs:
@@ -197,32 +215,38 @@ class Trainer:
         return self.history
 
     def stop_soon(self, *_: object) -> None:
-        """Save after the step that is under way, and raise Stopped from `fit`. It can serve as a signal handler."""
+        """Save after the step that is under way, and raise Stopped from `fit`. It can
+        serve as a signal handler."""
         self.stopping = True
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """The steps of an epoch that are left. Returns its mean loss and accuracy, as met on the way, and its first
-        learning rate."""
+        """The steps of an epoch that are left. Returns its mean loss and accuracy, as met on the
+        way, and its first learning rate."""
         begun, self.begun = self.begun, None
         self.steps = begun["steps"] if begun else 0
         if self.batches:
             self.batches.set_epoch(epoch, self.steps)
-        batches = iter(self.loaders["train"])  # draws a random number, but not where workers go on from before
-        # Dropout, stochastic depth and mixup of this epoch; other processes have other random numbers.
+        # draws a random number, but not where workers go on from before
+        batches = iter(self.loaders["train"])
+        # Dropout, stochastic depth and mixup of this epoch; other processes
+        # have other random numbers.
         set_seeds((self.recipe.seed + epoch * 1_000_003 + distributed.rank() * 7_919) % 2**32)
-        if begun and distributed.rank() < len(begun["random"]):  # else other processes than before go on
+        # else other processes than before go on
+        if begun and distributed.rank() < len(begun["random"]):
             set_random_state(begun["random"][distributed.rank()], self.device)
         self.lr = begun["lr"] if begun else self.optimizer.param_groups[0]["lr"]
-        # Process 0 takes over what all had counted before a stop: their sums are added up in the end.
-        self.metrics = EpochMetrics(self.device, **(begun["sums"] if begun and distributed.rank() == 0 else {}))
+        # Process 0 takes over what all had counted before a stop: their sums
+        # are added up in the end.
+        self.metrics = EpochMetrics(self.device,
+                                    **(begun["sums"] if begun and distributed.rank() == 0 else {}))
 
         self.trained.train()
         while self.steps < self.steps_per_epoch:
             self._step(batches)
         self._raise_unless_finite()
         seen = self.metrics.total()
-        return {"train_loss": seen["loss"] / seen["images"], "train_acc": seen["correct"] / seen["images"],
-                "lr": self.lr}
+        return {"train_loss": seen["loss"] / seen["images"],
+                "train_acc": seen["correct"] / seen["images"], "lr": self.lr}
 
     def _step(self, batches: Iterator) -> None:
         """One step of the optimizer: from the next batch to new weights."""
@@ -239,7 +263,8 @@ class Trainer:
             with self._averaging_gradients(micro_batch):
                 with autocast(self.device):  # the loss is computed in float32 in any case
                     logits = self.trained(images)  # [batch, num_classes]
-                    loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+                    loss = F.cross_entropy(logits, labels,
+                                           label_smoothing=self.recipe.label_smoothing)
                 (weight * loss).backward()
             self.metrics.add(loss, logits, labels, count)
             shown += count
@@ -253,13 +278,15 @@ class Trainer:
 
         self.steps += 1
         self._show_progress(shown)
-        if distributed.any_of(self.stopping) and self.steps < self.steps_per_epoch:  # else it is saved anyway
+        # else it is saved anyway
+        if distributed.any_of(self.stopping) and self.steps < self.steps_per_epoch:
             self._save()
             raise Stopped
 
     def _count_and_weight(self, micro_batch: int, images: int) -> tuple[int, float]:
-        """(images of this micro-batch that count, what their mean loss weighs in that of the batch). The weights of a
-        batch sum to the number of processes, as gradients are averaged over these."""
+        """(images of this micro-batch that count, what their mean loss weighs in that of
+        the batch). The weights of a batch sum to the number of processes, as gradients
+        are averaged over these."""
         if self.batches is None:
             return images, 1.0
         count, of_batch = self.batches.images(self.steps * self.micro_batches + micro_batch)
@@ -268,33 +295,38 @@ class Trainer:
     def _averaging_gradients(self, micro_batch: int) -> AbstractContextManager:
         """Gradients are averaged over the processes once a step: with its last micro-batch."""
         is_last = micro_batch + 1 == self.micro_batches
-        return nullcontext() if is_last or not isinstance(self.trained, DistributedDataParallel) else (
+        return nullcontext() if is_last or not isinstance(self.trained,
+                                                          DistributedDataParallel) else (
             self.trained.no_sync())
 
     def _show_progress(self, images: int) -> None:
-        """Move the bar on by so many images of this process. Only where it is drawn again are the sums read, as that
-        waits for the device; on a CPU always."""
+        """Move the bar on by so many images of this process. Only where it is drawn again are the
+        sums read, as that waits for the device; on a CPU always."""
         drawn = self.bar.update(images * distributed.size())
         if drawn or self.device.type == "cpu":
             self._raise_unless_finite()
-            loss, accuracy = (value.item() / self.metrics.images for value in (self.metrics.loss, self.metrics.correct))
+            loss, accuracy = (value.item() / self.metrics.images
+                              for value in (self.metrics.loss, self.metrics.correct))
             self.bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
 
     def _raise_unless_finite(self) -> None:
         """Raise Diverged where a loss or a gradient of this epoch was not finite."""
-        for what, value in (("loss", self.metrics.loss.item()), ("norm of the gradients", self.metrics.norm.item())):
+        for what, value in (("loss", self.metrics.loss.item()),
+                            ("norm of the gradients", self.metrics.norm.item())):
             if not math.isfinite(value):
                 raise self._diverged(f"the {what} is {value}")
 
     def _diverged(self, what: str) -> Diverged:
         steps = len(self.history) * self.steps_per_epoch + self.steps
-        lr = self.recipe.lr * self.recipe.lr_factor(max(steps - 1, 0), self.recipe.epochs * self.steps_per_epoch)
+        lr = self.recipe.lr * self.recipe.lr_factor(max(steps - 1, 0),
+                                                    self.recipe.epochs * self.steps_per_epoch)
         where = f"epoch {len(self.history) + 1}, seen at step {self.steps} of {self.steps_per_epoch}"
-        return Diverged(f"{what} in {where}, at a learning rate of {lr:.2g}: try a lower --lr, with "
-                        "another --output")
+        return Diverged(f"{what} in {where}, at a learning rate of {lr:.2g}: try a lower --lr, "
+                        "with another --output")
 
     def evaluate(self, part: str) -> tuple[float, float]:
-        """(mean loss, accuracy) on "val" or "test" of the model that is kept; the loss is without label smoothing."""
+        """(mean loss, accuracy) on "val" or "test" of the model that is kept; the loss is
+        without label smoothing."""
         loader = self.loaders[part]
         images = images_of(loader)
         with distributed.whole(self.model), autocast(self.device):
@@ -303,7 +335,8 @@ class Trainer:
         return loss / count, correct / count
 
     def predict(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """(probabilities [images, num_classes], labels [images]) on "val" or "test", in order, on the CPU."""
+        """(probabilities [images, num_classes], labels [images]) on "val" or "test",
+        in order, on the CPU."""
         with distributed.whole(self.model), autocast(self.device):
             mine = predict_all(self.tested, self.loaders[part])
         # Process r has the images r, r + size, r + 2 size, ...
@@ -315,31 +348,37 @@ class Trainer:
     def resume(self) -> None:
         """Take up the run that `output` holds, after the last step that was saved.
 
-        Raises ValueError without `output`, and CheckpointError where there is no run in it, or one with other data,
-        another model or another recipe.
+        Raises ValueError without `output`, and CheckpointError where there is no run in it, or one
+        with other data, another model or another recipe.
         """
         if self.output is None:
             raise ValueError("a run without a folder can't be resumed: give the trainer its output")
         path = self.output / "last.pt"
-        checkpoint = distributed.from_first(read_checkpoint(path) if distributed.rank() == 0 else {})
+        checkpoint = distributed.from_first(read_checkpoint(path) if distributed.rank() == 0
+                                            else {})
         if "training" not in checkpoint:
-            raise CheckpointError(f"{path} has a model alone, as best.pt does, and not what training needs to go on: "
-                                  "use it as --weights of a new run")
+            raise CheckpointError(f"{path} has a model alone, as best.pt does, and not what "
+                                  "training needs to go on: use it as --weights of a new run")
         if (checkpoint["class_names"], checkpoint["images_of_an_epoch"]) != (
                 self.description["class_names"], self.images_per_epoch):
-            raise CheckpointError(f"the data have changed since {path} was made, in their classes or the number of "
-                                  "images: put them back, or train anew with another --output")
-        for name, ours in (("architecture", self.description["architecture"]), ("recipe", asdict(self.recipe))):
+            raise CheckpointError(f"the data have changed since {path} was made, in their classes "
+                                  "or the number of images: put them back, or train anew with "
+                                  "another --output")
+        for name, ours in (("architecture", self.description["architecture"]),
+                           ("recipe", asdict(self.recipe))):
             theirs = checkpoint[name]
-            other = [f"{key} {theirs.get(key)} (now {ours[key]})" for key in ours if ours[key] != theirs.get(key)]
+            other = [f"{key} {theirs.get(key)} (now {ours[key]})" for key in ours
+                     if ours[key] != theirs.get(key)]
             if other:
-                raise CheckpointError(f"{path} was made with another {name}: {', '.join(other)}; use the same options, "
-                                      "or another --output")
+                raise CheckpointError(f"{path} was made with another {name}: {', '.join(other)}; "
+                                      "use the same options, or another --output")
 
         # Weights and AdamW's averages are whole in the file; here they may be split over processes.
         training = checkpoint["training"]
-        self.model.load_state_dict(distributed.sharded_like(training["model"], self.model.state_dict()))
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.model.load_state_dict(distributed.sharded_like(training["model"],
+                                                            self.model.state_dict()))
+        parameters = [parameter for group in self.optimizer.param_groups
+                      for parameter in group["params"]]
         for index, state in training["optimizer"]["state"].items():
             averages = {name: parameters[index] for name in ("exp_avg", "exp_avg_sq")}
             state.update(distributed.sharded_like(state, averages))
@@ -353,10 +392,11 @@ class Trainer:
         self.saved = len(self.history), self.begun["steps"] if self.begun else 0
 
     def _save(self) -> None:
-        """Write into `output`, if any: last.pt, and after a whole epoch history.csv and, where it is the best on the
-        images held out, best.pt.
+        """Write into `output`, if any: last.pt, and after a whole epoch history.csv and, where it
+        is the best on the images held out, best.pt.
 
-        last.pt comes last: a run that is killed before it goes on from further back, and writes all of them again.
+        last.pt comes last: a run that is killed before it goes on from further back, and
+        writes all of them again.
         """
         weights = distributed.gathered(self.model.state_dict())
         if not all(tensor.isfinite().all() for tensor in weights.values()):
@@ -364,10 +404,11 @@ class Trainer:
         if self.output is None:
             return
 
-        # What using the model needs; and what going on needs beside it, in the middle of an epoch too.
+        # What using the model needs; and what going on needs beside it, in the
+        # middle of an epoch too.
         checkpoint = {
-            **self.description, "model": self.average.module.state_dict() if self.average else weights,
-            "epoch": len(self.history), "images_of_an_epoch": self.images_per_epoch,
+            **self.description, "model": self.average.module.state_dict() if self.average
+            else weights, "epoch": len(self.history), "images_of_an_epoch": self.images_per_epoch,
             "recipe": asdict(self.recipe), "history": self.history,
         }
         training: dict[str, Any] = {
@@ -377,7 +418,8 @@ class Trainer:
         }
         if self.steps:
             training["begun"] = {
-                "steps": self.steps, "lr": self.lr, "random": distributed.from_all(random_state(self.device)),
+                "steps": self.steps, "lr": self.lr,
+                "random": distributed.from_all(random_state(self.device)),
                 "sums": self.metrics.total(), "seconds": time.perf_counter() - self.start}
 
         files: dict[str, Callable[[Path], None]] = {}
@@ -392,8 +434,9 @@ class Trainer:
                 write_atomically(self.output / name, write)
             except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
                 reason = str(error).split("\n")[0]
-                raise TrainingError(f"{self.output / name} can't be written ({reason}): make room and go on with "
-                                    "--resume; what was written before is still there") from None
+                raise TrainingError(f"{self.output / name} can't be written ({reason}): make room "
+                                    "and go on with --resume; what was written before is still "
+                                    "there") from None
         self.saved = len(self.history), self.steps
 
     def _write_history(self, file: Path) -> None:

@@ -1,4 +1,5 @@
-"""Seeds, device, files: what several modules need. Checkpoints are read as tensors and plain values, never as code."""
+"""Seeds, device, files: what several modules need. Checkpoints are read as tensors and plain
+values, never as code."""
 import dataclasses
 import os
 import pickle
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message is one line: which file, what is wrong, the way out."""
+    """A checkpoint that cannot be used. The message is one line: which file, what
+    is wrong, the way out."""
 
 
 @dataclasses.dataclass
 class RunInfo:
-    """What belongs to a trained model besides its weights: what is needed to use it, and how it came about."""
+    """What belongs to a trained model besides its weights: what is needed to use it,
+    and how it came about."""
 
     class_names: list[str]
     image_size: int  # pixels
@@ -49,14 +52,17 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA raises the latter
         reason = str(error).split("\n")[0]
-        raise ValueError(f"there is no device {name!r} on this machine that can be used ({reason}): "
+        raise ValueError(f"there is no device {name!r} on this machine that can be used "
+                         f"({reason}): "
                          "use --device cpu") from None
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it and rename it: `path` is whole at any moment.
+    """Let `write` fill a temporary file beside `path`, sync it and rename it:
+    `path` is whole at any moment.
 
-    Where that fails, on a full disk for example, the file of before stays, and nothing half written is left.
+    Where that fails, on a full disk for example, the file of before stays, and
+    nothing half written is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -69,7 +75,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Path:
-    """Save a model's state dict as target_dir/model_name, which must end in .pt or .pth. Returns the path."""
+    """Save a model's state dict as target_dir/model_name, which must end in .pt or
+    .pth. Returns the path."""
     if not model_name.endswith((".pt", ".pth")):
         raise ValueError(f"model_name must end in .pt or .pth, not {model_name!r}")
     path = Path(target_dir) / model_name
@@ -81,25 +88,32 @@ def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Pat
 def load_tensors(path: str | Path, mmap: bool = False) -> Any:
     """What torch.save wrote, on the CPU: tensors and plain values alone.
 
-    mmap: map the file into memory instead of reading it, where its form allows that (PyTorch 1.6 and later).
+    mmap: map the file into memory instead of reading it, where its form allows that
+        (PyTorch 1.6 and later).
 
-    Raises CheckpointError where the file is missing, cut short, or holds anything else (code in a pickle is never run).
+    Raises CheckpointError where the file is missing, cut short, or holds anything else (code
+    in a pickle is never run).
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}: check the path, or train first")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True,
+                          mmap=mmap and zipfile.is_zipfile(path))
     except Exception as error:  # what a damaged pickle raises has no limits
         if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
-            raise CheckpointError(f"{path} holds more than tensors and plain values: it is not loaded, as such a file "
-                                  "can run code; use a checkpoint that this package wrote") from None
-        raise CheckpointError(f"{path} is cut short, damaged, or no checkpoint at all: use another one") from None
+            raise CheckpointError(f"{path} holds more than tensors and plain values: it is not "
+                                  "loaded, as such a file can run code; use a checkpoint that this "
+                                  "package wrote") from None
+        raise CheckpointError(f"{path} is cut short, damaged, or no checkpoint at all: use another "
+                              "one") from None
 
 
 def _is_ours(checkpoint: object) -> bool:
-    kinds = {"model": dict, "architecture": dict, "settings": dict, "class_names": list, "epoch": int}
-    return (isinstance(checkpoint, dict) and all(isinstance(checkpoint.get(name), kind) for name, kind in kinds.items())
+    kinds = {"model": dict, "architecture": dict, "settings": dict, "class_names": list,
+             "epoch": int}
+    return (isinstance(checkpoint, dict)
+            and all(isinstance(checkpoint.get(name), kind) for name, kind in kinds.items())
             and all(isinstance(name, str) for name in checkpoint["class_names"]))
 
 
@@ -114,18 +128,22 @@ def is_checkpoint(path: str | Path) -> bool:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of `trainer` onto the CPU.
 
-    Raises CheckpointError as load_tensors does, and where the file is not a checkpoint of this package.
+    Raises CheckpointError as load_tensors does, and where the file is not a
+    checkpoint of this package.
     """
     checkpoint = load_tensors(path)
     if not _is_ours(checkpoint):
-        raise CheckpointError(f"{path} is not a checkpoint of this package: use the last.pt or best.pt of a run")
+        raise CheckpointError(f"{path} is not a checkpoint of this package: use the last.pt or "
+                              "best.pt of a run")
     return checkpoint
 
 
 def load_model(run_folder_or_checkpoint: str | Path) -> "tuple[ViT, RunInfo]":
-    """Load a trained model, in evaluation mode on the CPU, from a run folder (its last.pt) or from a checkpoint.
+    """Load a trained model, in evaluation mode on the CPU, from a run folder (its
+    last.pt) or from a checkpoint.
 
-    Raises CheckpointError as read_checkpoint does, and where the weights do not fit the architecture beside them.
+    Raises CheckpointError as read_checkpoint does, and where the weights do not fit the
+    architecture beside them.
     """
     from going_modular.datasets.views import eval_transform  # all else here needs no other module
     from going_modular.vit import ViT
@@ -138,8 +156,9 @@ def load_model(run_folder_or_checkpoint: str | Path) -> "tuple[ViT, RunInfo]":
         model = ViT(**checkpoint["architecture"])
         model.load_state_dict(checkpoint["model"])
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"the weights in {path} do not fit their architecture: {error}".split("\n")[0]) from None
+        raise CheckpointError(f"the weights in {path} do not fit their architecture: "
+                              f"{error}".split("\n")[0]) from None
     image_size = checkpoint["architecture"]["image_size"]
-    info = RunInfo(checkpoint["class_names"], image_size, eval_transform(image_size), checkpoint["settings"],
-                   checkpoint["epoch"])
+    info = RunInfo(checkpoint["class_names"], image_size, eval_transform(image_size),
+                   checkpoint["settings"], checkpoint["epoch"])
     return model.eval(), info

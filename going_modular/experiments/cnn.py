@@ -6,7 +6,8 @@ from going_modular.vit import count_parameters
 
 
 def cnn(num_classes: int, width: int, in_channels: int = 3) -> nn.Sequential:
-    """Four stages of two 3 x 3 convolutions with batch norm, halving the image after each: the usual small CNN.
+    """Four stages of two 3 x 3 convolutions with batch norm, halving the image after
+    each: the usual small CNN.
 
     Images [batch, in_channels, H, W] of 16 x 16 pixels or more -> logits [batch, num_classes].
     """
@@ -17,7 +18,8 @@ def cnn(num_classes: int, width: int, in_channels: int = 3) -> nn.Sequential:
                        nn.BatchNorm2d(width * 2**stage), nn.ReLU()]
             channels = width * 2**stage
         layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(channels, num_classes))
 
 
 def matching_width(num_classes: int, parameters: int, in_channels: int = 3) -> int:

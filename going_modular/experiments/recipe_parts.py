@@ -1,9 +1,11 @@
-"""The recipe of notebook 09 with one part of it switched off at a time, and what that was measured to cost.
+"""The recipe of notebook 09 with one part of it switched off at a time, and what
+that was measured to cost.
 
     trainer = build("warm-up", data, architecture, recipe, device)  # "nothing" leaves the recipe whole
     trainer.fit()
 
-benchmarks/recipe_parts.py does so for all parts over several seeds, and writes measured/recipe_parts.json.
+benchmarks/recipe_parts.py does so for all parts over several seeds, and writes
+measured/recipe_parts.json.
 """
 import json
 import math
@@ -30,13 +32,16 @@ class WithoutCosine(Recipe):
 
 
 class WithoutDecoupling(Recipe):
-    """Adam with L2 in place of AdamW: what decays the weights is added to their gradients, not taken from them."""
+    """Adam with L2 in place of AdamW: what decays the weights is added to their
+    gradients, not taken from them."""
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameter_groups(model, self.weight_decay), lr=self.lr, betas=(0.9, self.beta2))
+        return torch.optim.Adam(parameter_groups(model, self.weight_decay), lr=self.lr,
+                                betas=(0.9, self.beta2))
 
 
-# part of the recipe: what switches it off, fields of Recipe or another kind of Recipe; `build` does the rest
+# part of the recipe: what switches it off, fields of Recipe or another kind of
+# Recipe; `build` does the rest
 WITHOUT: dict[str, dict | type[Recipe]] = {
     "nothing": {},
     "warm-up": dict(warmup=0.0),
@@ -55,16 +60,20 @@ def first_classes(data: ImageData, count: int) -> ImageData:
     """The images of the first so many classes."""
 
     def part(images: ImageSet) -> Subset:
-        return Subset(images, [index for index, label in enumerate(data_setup.labels(images)) if label < count])
+        return Subset(images,
+                      [index for index, label in enumerate(data_setup.labels(images))
+                       if label < count])
 
-    return replace(data, train=part(data.train), test=part(data.test), class_names=data.class_names[:count])
+    return replace(data, train=part(data.train), test=part(data.test),
+                   class_names=data.class_names[:count])
 
 
 def build(
-    part: str, data: ImageData, architecture: dict, recipe: Recipe, device: torch.device, batch_size: int = 64,
-    min_scale: float = 0.6, num_workers: int = 0,
+    part: str, data: ImageData, architecture: dict, recipe: Recipe, device: torch.device,
+    batch_size: int = 64, min_scale: float = 0.6, num_workers: int = 0,
 ) -> Trainer:
-    """A trainer for the recipe without one part of it, a key of WITHOUT; a tenth of the training images is held out.
+    """A trainer for the recipe without one part of it, a key of WITHOUT; a tenth of the
+    training images is held out.
 
     architecture: settings of ViT but the number of classes. Raises KeyError for an unknown part.
     """
@@ -77,17 +86,20 @@ def build(
 
     size = model.settings["image_size"]
     plain = data_setup.eval_transform(size)
-    view = plain if part == "augmentation" else data_setup.train_transform(size, min_scale, flip=data.flip)
+    view = plain if part == "augmentation" else data_setup.train_transform(
+        size, min_scale, flip=data.flip)
     kept, held_out = data_setup.split(data.train, 0.1, seed=recipe.seed)
     train_loader = data_setup.make_loader(
-        kept, view, batch_size, shuffle=True, seed=recipe.seed, num_workers=num_workers, device=device)
+        kept, view, batch_size, shuffle=True, seed=recipe.seed, num_workers=num_workers,
+        device=device)
     val_loader, test_loader = (
         data_setup.make_loader(images, plain, batch_size, num_workers=num_workers, device=device)
         for images in (held_out, data.test))
-    return Trainer(model, train_loader, recipe, device, class_names=data.class_names, val_loader=val_loader,
-                   test_loader=test_loader)
+    return Trainer(model, train_loader, recipe, device, class_names=data.class_names,
+                   val_loader=val_loader, test_loader=test_loader)
 
 
 def prices() -> dict:
-    """What benchmarks/recipe_parts.py measured: data set -> its settings, and the accuracies by part and seed."""
+    """What benchmarks/recipe_parts.py measured: data set -> its settings, and the
+    accuracies by part and seed."""
     return json.loads((MEASURED / "recipe_parts.json").read_text())

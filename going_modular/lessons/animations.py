@@ -1,7 +1,8 @@
-"""The two animations: how an image becomes tokens, and the forward pass. Each is a list of PIL frames.
+"""The two animations: how an image becomes tokens, and the forward pass. Each
+is a list of PIL frames.
 
-A scene is a function of the time that draws one moment as a figure. Time counts in steps: at 2.5, the third step is
-half done.
+A scene is a function of the time that draws one moment as a figure. Time counts in steps: at 2.5,
+the third step is half done.
 """
 import io
 from collections.abc import Callable, Sequence
@@ -46,17 +47,22 @@ from going_modular.lessons.primitives import (
 
 
 def ease(time: float, start: float, end: float) -> float:
-    """0 before start, 1 after end, between them 3 s^2 - 2 s^3: it starts and stops without a jerk."""
+    """0 before start, 1 after end, between them 3 s^2 - 2 s^3: it starts and
+    stops without a jerk."""
     share = float(np.clip((time - start) / (end - start), 0, 1))
     return share * share * (3 - 2 * share)
 
 
-def point_between(start: tuple[float, float], end: tuple[float, float], share: float) -> tuple[float, float]:
+def point_between(
+    start: tuple[float, float], end: tuple[float, float], share: float,
+) -> tuple[float, float]:
     """The place at that share of the way from start to end."""
     return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
 
 
-def render_frames(scene: Callable[[float], Figure], steps: Sequence[tuple[int, int]]) -> list[Image.Image]:
+def render_frames(
+    scene: Callable[[float], Figure], steps: Sequence[tuple[int, int]],
+) -> list[Image.Image]:
     """The scene's frames; each step is (frames that move, frames that rest at its end)."""
     frames: list[Image.Image] = []
     for start, (moving, resting) in enumerate(steps):
@@ -76,7 +82,8 @@ def render_frames(scene: Callable[[float], Figure], steps: Sequence[tuple[int, i
 def patches_animation(image: Image.Image | torch.Tensor, patch_size: int) -> list[Image.Image]:
     """A square image is cut into patches, and the patches become tokens; for up to 16 patches.
 
-    image: a PIL image, or a tensor [3, H, W] with values in [0, 1]. The tokens' numbers are made up.
+    image: a PIL image, or a tensor [3, H, W] with values in [0, 1]. The
+        tokens' numbers are made up.
     """
     pixels = to_rgb_array(image)
     patches = cut_patches(pixels, patch_size)
@@ -84,7 +91,8 @@ def patches_animation(image: Image.Image | torch.Tensor, patch_size: int) -> lis
     count, side, pitch = rows * columns, 2.2 / rows, 8.2 / (rows * columns + 1)
     values, positions = np.random.default_rng(5).random((2, count + 1, 6))
     captions = (
-        f"an image, {rows * patch_size} x {rows * patch_size} pixels", f"cut into N = {count} patches",
+        f"an image, {rows * patch_size} x {rows * patch_size} pixels",
+        f"cut into N = {count} patches",
         "laid in a row, line after line", "flattened, and projected by E: N vectors of size D",
         "a class token in front, which is learned", "a position added to each, learned too: $z_0$",
     )
@@ -100,16 +108,20 @@ def patches_animation(image: Image.Image | torch.Tensor, patch_size: int) -> lis
             delay = 0.5 * i / count  # one after the other
             if i:
                 # Step 3: a patch moves from its place in the image to its place in the row.
-                home = 4.5 + (column - (columns - 1) / 2) * spread, 2.4 - (row - (rows - 1) / 2) * spread
+                home = 4.5 + (column - (columns - 1) / 2) * spread, 2.4 - (
+                    row - (rows - 1) / 2) * spread
                 share = ease(time, 2 + delay, 2.5 + delay)
                 size = side + share * (min(0.62, 0.8 * pitch) - side)
                 picture(axis, patches[row, column], *point_between(home, (x, 3.65), share), size)
-            # Steps 4 and 5: a token grows out of its patch, and the class token comes from the left.
+            # Steps 4 and 5: a token grows out of its patch, and the class
+            # token comes from the left.
             share = ease(time, 3 + delay, 3.5 + delay) if i else ease(time, 4, 5)
             if share:
-                numbers = (values[i] + added * positions[i]) / (1 + added)  # the mean, to stay in [0, 1]
+                # the mean, to stay in [0, 1]
+                numbers = (values[i] + added * positions[i]) / (1 + added)
                 place = point_between((x, 3.2) if i else (-0.3, 2.1), (x, 2.1), share)
-                token(axis, *place, color, numbers, 0.03 + 0.19 * share, upright=True, with_position=added == 1)
+                token(axis, *place, color, numbers, 0.03 + 0.19 * share, upright=True,
+                      with_position=added == 1)
             # Step 6: its position rises to it and fades.
             if 0 < added < 1:
                 place = point_between((x, 0.9), (x, 1.4), added)
@@ -120,8 +132,10 @@ def patches_animation(image: Image.Image | torch.Tensor, patch_size: int) -> lis
 
 
 def forward_animation() -> list[Image.Image]:
-    """The forward pass of ViT-Base, Equations 1 to 4, for an image of 3 x 3 patches. The numbers are made up."""
-    layers, rows, pixels = 12, 4.05 - 0.28 * np.arange(10), sample_image()  # rows: the height of each token
+    """The forward pass of ViT-Base, Equations 1 to 4, for an image of 3 x 3 patches.
+    The numbers are made up."""
+    # rows: the height of each token
+    layers, rows, pixels = 12, 4.05 - 0.28 * np.arange(10), sample_image()
     patches, middle = cut_patches(pixels, 32).reshape(9, 32, 32, 3), rows[1:].mean()
     rng = np.random.default_rng(6)
     values, positions = rng.random((2, 10, 4))
@@ -130,8 +144,9 @@ def forward_animation() -> list[Image.Image]:
         states.append(0.6 * states[-1] + 0.4 * rng.random((10, 4)))
     attention = rng.dirichlet(np.full(10, 0.6), size=(layers, 10))
     captions = (  # of each step: the number of its equation, or 0, and a text
-        (0, "image"), (0, "cut into patches"), (1, "projected; the class token in front"), (1, "positions added"),
-        (2, "each token asks all tokens"), (3, "each token goes through the MLP by itself"),
+        (0, "image"), (0, "cut into patches"), (1, "projected; the class token in front"),
+        (1, "positions added"), (2, "each token asks all tokens"),
+        (3, "each token goes through the MLP by itself"),
         (0, "the same in all blocks, each with weights of its own"),
         (4, "the class token alone is read"), (0, "one linear layer gives the logits"),
     )
@@ -160,16 +175,19 @@ def forward_animation() -> list[Image.Image]:
         for k, (name, share) in enumerate(zip(drawn.FOOD, (0.75, 0.2, 0.1))):
             y = rows[4] - 0.1 - 0.33 * k
             put_text(axis, 7.95, y, name, ha="right")
-            axis.add_patch(Rectangle((8.05, y - 0.1), share * ease(time, 8, 9), 0.2, color=CLASS, linewidth=0))
+            axis.add_patch(Rectangle((8.05, y - 0.1), share * ease(time, 8, 9), 0.2, color=CLASS,
+                                     linewidth=0))
 
         # Step 2: the patches leave the image, one after the other.
         for i in range(9):
             home = 0.45 + 0.5 * (i % 3), middle + 0.5 - 0.5 * (i // 3)
             if time > 1:
                 share = ease(time, 1 + i / 18, 1.5 + i / 18)
-                picture(axis, patches[i], *point_between(home, (2.05, rows[i + 1]), share), 0.5 - 0.26 * share)
+                picture(axis, patches[i], *point_between(home, (2.05, rows[i + 1]), share),
+                        0.5 - 0.26 * share)
 
-        # Steps 3 and 4: they become tokens, the class token comes from above, and the positions are added.
+        # Steps 3 and 4: they become tokens, the class token comes from above, and
+        # the positions are added.
         projected, added = ease(time, 2, 3), ease(time, 3, 4)
         if projected:
             numbers = (values + added * positions) / (1 + added)  # the mean, to stay in [0, 1]
@@ -197,7 +215,8 @@ def forward_animation() -> list[Image.Image]:
 
     def encoder(axis: Axes, time: float) -> None:
         """The block at work: its tokens before MSA, after it and after the MLP."""
-        # Half blocks so far: two in the steps 5 and 6, all others in step 7. Rounded, as a sum of steps is not exact.
+        # Half blocks so far: two in the steps 5 and 6, all others in step 7. Rounded, as a sum
+        # of steps is not exact.
         halves = round(time - 4 if time <= 6 else 2 + (2 * layers - 2) * min(time - 6, 1), 6)
         layer, share = int(np.ceil(halves) - 1) // 2, halves - np.ceil(halves) + 1
         in_mlp = np.ceil(halves) % 2 == 0
@@ -206,9 +225,11 @@ def forward_animation() -> list[Image.Image]:
 
         # MSA: a line from each token to each, the stronger the larger its attention weight.
         starts, ends = [(4.68, y) for y in rows], [(5.22, y) for y in rows]
-        lines = [(start, point_between(start, end, 1 if in_mlp else share)) for end in ends for start in starts]
+        lines = [(start, point_between(start, end, 1 if in_mlp else share)) for end in ends
+                 for start in starts]
         strength = attention[layer].ravel() / attention[layer].max()
-        axis.add_collection(LineCollection(lines, colors=[(*to_rgb(MSA), alpha) for alpha in strength]))
+        axis.add_collection(LineCollection(lines,
+                                           colors=[(*to_rgb(MSA), alpha) for alpha in strength]))
 
         # The MLP: straight lines, each token by itself.
         if in_mlp or share == 1:
@@ -219,5 +240,6 @@ def forward_animation() -> list[Image.Image]:
             if share == 1:
                 column(axis, 6.75, states[2 * layer + 2], pale=time > 7)
 
-    steps = ((1, 8), (10, 6), (8, 10), (6, 8), (10, 12), (8, 12), (2 * layers - 2, 6), (8, 10), (6, 1))
+    steps = ((1, 8), (10, 6), (8, 10), (6, 8), (10, 12), (8, 12), (2 * layers - 2, 6), (8, 10),
+             (6, 1))
     return render_frames(scene, steps)

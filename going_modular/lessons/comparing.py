@@ -1,9 +1,9 @@
-"""How a reader's code is built, filled with weights, run, and compared with the reference, in whichever
-exercise.
+"""How a reader's code is built, filled with weights, run, and compared with the
+reference, in whichever exercise.
 
-Where something is wrong, these functions raise NotYet with the words that the reader gets. Throughout,
-`theirs` is the reader's function or module, `ours` is the package's module, and a reference and its mistakes
-are those of mistakes.py.
+Where something is wrong, these functions raise NotYet with the words that the reader gets.
+Throughout, `theirs` is the reader's function or module, `ours` is the package's module, and a
+reference and its mistakes are those of mistakes.py.
 """
 import copy
 import functools
@@ -26,10 +26,13 @@ Parameters = ParamSpec("Parameters")
 
 # What is said of a parameter that is missing.
 ROLES = {
-    "projection": "the linear layer for all patches", "class_token": "the class token, a parameter [1, 1, D]",
-    "position_embedding": "the positions, a parameter [1, N + 1, D]", "qkv": "Linear D -> 3D, Equation 5",
-    "hidden": "Linear D -> M", "out": "the output projection, a Linear to D", "norm1": "LayerNorm before the MSA",
-    "norm2": "LayerNorm before the MLP", "norm": "the final norm, Equation 4", "head": "the linear layer to the logits",
+    "projection": "the linear layer for all patches",
+    "class_token": "the class token, a parameter [1, 1, D]",
+    "position_embedding": "the positions, a parameter [1, N + 1, D]",
+    "qkv": "Linear D -> 3D, Equation 5", "hidden": "Linear D -> M",
+    "out": "the output projection, a Linear to D", "norm1": "LayerNorm before the MSA",
+    "norm2": "LayerNorm before the MLP", "norm": "the final norm, Equation 4",
+    "head": "the linear layer to the logits",
 }
 
 
@@ -38,9 +41,11 @@ class NotYet(Exception):
 
 
 def verdict(check: Callable[Parameters, None]) -> Callable[Parameters, bool]:
-    """Make of a check that raises NotYet one that prints its verdict and returns it as True or False.
+    """Make of a check that raises NotYet one that prints its verdict and
+    returns it as True or False.
 
-    It runs with a fixed seed, with gradients and on the CPU, whatever the reader has set; that is left as it was.
+    It runs with a fixed seed, with gradients and on the CPU, whatever the reader has
+    set; that is left as it was.
     """
 
     @functools.wraps(check)
@@ -65,9 +70,11 @@ def verdict(check: Callable[Parameters, None]) -> Callable[Parameters, bool]:
 
 
 def draw_sizes() -> Iterator[SimpleNamespace]:
-    """Three draws of sizes, always the same: within each they differ from one another, and P^2 C is never D.
+    """Three draws of sizes, always the same: within each they differ from one
+    another, and P^2 C is never D.
 
-    So exchanged axes change a shape, and a size that is a constant in the reader's code fits one draw alone.
+    So exchanged axes change a shape, and a size that is a constant in the reader's
+    code fits one draw alone.
     """
     rng = random.Random(85)
     for batch in (3, 1, 5):
@@ -75,9 +82,9 @@ def draw_sizes() -> Iterator[SimpleNamespace]:
         channels, tokens, mlp_size = rng.randint(2, 4), rng.randint(8, 11), rng.randint(43, 60)
         yield SimpleNamespace(
             # the settings of classes
-            patch_size=patch_size, in_channels=channels, hidden_size=num_heads * head_size, num_heads=num_heads,
-            mlp_size=mlp_size, num_patches=tokens, num_layers=2, num_classes=columns, image_size=rows * patch_size,
-            dropout=0.5,
+            patch_size=patch_size, in_channels=channels, hidden_size=num_heads * head_size,
+            num_heads=num_heads, mlp_size=mlp_size, num_patches=tokens, num_layers=2,
+            num_classes=columns, image_size=rows * patch_size, dropout=0.5,
             # the shapes of inputs
             z=(batch, tokens, num_heads * head_size), heads=(batch, num_heads, tokens, head_size),
             images=(batch, channels, rows * patch_size, columns * patch_size),
@@ -86,8 +93,11 @@ def draw_sizes() -> Iterator[SimpleNamespace]:
         )
 
 
-def compare_function(theirs: Callable, reference: Callable, mistakes: Mistakes, cases: Iterable[tuple]) -> None:
-    """Compare the results for each tuple of arguments, and see that gradients reach all tensors among them."""
+def compare_function(
+    theirs: Callable, reference: Callable, mistakes: Mistakes, cases: Iterable[tuple],
+) -> None:
+    """Compare the results for each tuple of arguments, and see that gradients reach
+    all tensors among them."""
     for arguments in cases:
         compare(theirs, reference, arguments, mistakes)
         tracked = [x.clone().requires_grad_() if torch.is_tensor(x) else x for x in arguments]
@@ -96,12 +106,15 @@ def compare_function(theirs: Callable, reference: Callable, mistakes: Mistakes, 
 
 
 def compare_class(
-    cls: type, ours: type[nn.Module], reference: Callable, mistakes: Mistakes, settings: str, input_shape: str
+    cls: type, ours: type[nn.Module], reference: Callable, mistakes: Mistakes, settings: str,
+    input_shape: str
 ) -> nn.Module:
-    """Compare the reader's class with ours, both built with the same settings and filled with the same weights.
+    """Compare the reader's class with ours, both built with the same settings and
+    filled with the same weights.
 
-    settings: names in draw_sizes, between spaces; input_shape: the name of the input's shape there. The
-    reference is a function of a module and its input. Returns the last module built of the reader's class.
+    settings: names in draw_sizes, between spaces; input_shape: the name of the input's shape
+    there. The reference is a function of a module and its input. Returns the last module
+    built of the reader's class.
     """
     for sizes in map(vars, draw_sizes()):
         values = {name: sizes[name] for name in settings.split()}
@@ -115,7 +128,8 @@ def compare_class(
 
 
 def compare(theirs: Callable, reference: Callable, arguments: tuple, mistakes: Mistakes) -> None:
-    """Run both on the same arguments; raise NotYet with what differs, by the mistake's name if it has one."""
+    """Run both on the same arguments; raise NotYet with what differs, by the
+    mistake's name if it has one."""
     # The reader's code gets copies: if it changes them in place, the reference must not see it.
     expected, given = reference(*arguments), copy.deepcopy(arguments)
     try:
@@ -123,9 +137,10 @@ def compare(theirs: Callable, reference: Callable, arguments: tuple, mistakes: M
     except NotYet as answer:
         raise NotYet(name_constant_batch_size(theirs, reference, arguments) or answer) from None
     require_result(result, expected)
-    if isinstance(theirs, nn.Module) and not torch.equal(run_theirs(theirs, *copy.deepcopy(arguments)), result):
-        raise NotYet("two runs in eval mode differ: dropout is on in eval. Use nn.Dropout, or tell F.dropout "
-                     "training=self.training")
+    if isinstance(theirs, nn.Module) and not torch.equal(run_theirs(
+            theirs, *copy.deepcopy(arguments)), result):
+        raise NotYet("two runs in eval mode differ: dropout is on in eval. Use nn.Dropout, or tell "
+                     "F.dropout training=self.training")
     if not same_tensors(result, expected):
         raise NotYet(name_difference(theirs, reference, arguments, mistakes, result, expected))
     if not all(torch.equal(x, y) for x, y in zip(arguments, given) if torch.is_tensor(x)):
@@ -137,7 +152,8 @@ def compare(theirs: Callable, reference: Callable, arguments: tuple, mistakes: M
 
 
 def build_theirs(cls: type, settings: dict[str, Any]) -> nn.Module:
-    """The reader's class with these settings, in evaluation mode; NotYet for what is no module yet."""
+    """The reader's class with these settings, in evaluation mode; NotYet for
+    what is no module yet."""
     if not isinstance(cls, type) or not issubclass(cls, nn.Module):
         raise NotYet("give the class itself, a subclass of nn.Module")
     if cls.__init__ is nn.Module.__init__ and cls.forward is nn.Module.forward:
@@ -149,7 +165,8 @@ def build_theirs(cls: type, settings: dict[str, Any]) -> nn.Module:
 
 
 def run_theirs(theirs: Callable, *arguments: Any, **settings: Any) -> Any:
-    """Call the reader's code; an exception becomes a NotYet of one line, with the reader's line that raised it."""
+    """Call the reader's code; an exception becomes a NotYet of one line, with the
+    reader's line that raised it."""
     try:
         return theirs(*arguments, **settings)
     except NotImplementedError as error:
@@ -157,12 +174,16 @@ def run_theirs(theirs: Callable, *arguments: Any, **settings: Any) -> Any:
             raise NotYet("the class has no forward so far") from None
         raise NotYet("nothing is there so far: NotImplementedError is raised") from None
     except Exception as error:
-        # The innermost frame may lie in PyTorch: the last one in the reader's own module tells more.
+        # The innermost frame may lie in PyTorch: the last one in the reader's
+        # own module tells more.
         module = getattr(theirs, "__module__", None)
-        lines = [f" in line {line} ({frame.f_code.co_name})" for frame, line in traceback.walk_tb(error.__traceback__)
+        lines = [f" in line {line} ({frame.f_code.co_name})"
+                 for frame, line in traceback.walk_tb(error.__traceback__)
                  if frame.f_globals.get("__name__") == module]
-        given = ", ".join(f"{name}={value}" for name, value in settings.items()) or format_all(arguments)
-        raise NotYet(f"{type(error).__name__}{''.join(lines[-1:])}: {format_one(error)} (given {given})") from None
+        given = ", ".join(f"{name}={value}"
+                          for name, value in settings.items()) or format_all(arguments)
+        raise NotYet(f"{type(error).__name__}{''.join(lines[-1:])}: {format_one(error)} (given "
+                     f"{given})") from None
 
 
 def load_same_weights(theirs: nn.Module, ours: nn.Module) -> None:
@@ -171,7 +192,8 @@ def load_same_weights(theirs: nn.Module, ours: nn.Module) -> None:
     found = dict(theirs.named_parameters(remove_duplicate=False))
     for name in weights:
         if name not in found:
-            names = ", ".join(f"`{name}`" for name in dict.fromkeys(name.split(".")[0] for name in found))
+            names = ", ".join(f"`{name}`"
+                              for name in dict.fromkeys(name.split(".")[0] for name in found))
             raise NotYet(f"{explain_missing(theirs, name)}. Parameters so far: {names or 'none'}")
     owners: dict[nn.Parameter, str] = {}
     for name, parameter in found.items():
@@ -180,7 +202,8 @@ def load_same_weights(theirs: nn.Module, ours: nn.Module) -> None:
         if not parameter.requires_grad:
             raise NotYet(f"`{name}` would not be trained, its requires_grad is False")
         if owners.setdefault(parameter, name) != name:
-            raise NotYet(f"`{owners[parameter]}` and `{name}` are one and the same: build each layer anew")
+            raise NotYet(f"`{owners[parameter]}` and `{name}` are one and the same: build each "
+                         "layer anew")
         want, got = weights[name].shape, parameter.shape
         if name.endswith("projection.weight") and got[:1] == want[:1] and got.numel() == want.numel():
             want = got  # a convolution has the same weight in another shape
@@ -199,7 +222,8 @@ def load_same_weights(theirs: nn.Module, ours: nn.Module) -> None:
 
 
 def explain_missing(module: nn.Module, name: str) -> str:
-    """Why there is no parameter of this name: which part of the path to it is missing, or of the wrong type."""
+    """Why there is no parameter of this name: which part of the path to it is missing,
+    or of the wrong type."""
     path = name.split(".")
     value: Any = module
     for depth, key in enumerate(path, 1):
@@ -262,19 +286,22 @@ def require_result(result: Any, expected: Any) -> None:
 
 
 def require_gradients(result: Any, sources: Mapping[str, torch.Tensor]) -> None:
-    """Raise NotYet where no gradient leads from the result back to one of the sources, name -> tensor."""
-    # Random weights for the sum: the gradient of a plain sum is zero behind a softmax or a LayerNorm.
+    """Raise NotYet where no gradient leads from the result back to one of the
+    sources, name -> tensor."""
+    # Random weights for the sum: the gradient of a plain sum is zero behind a
+    # softmax or a LayerNorm.
     loss = sum((part * torch.randn_like(part)).sum() for part in as_tuple(result))
     gradients: Sequence[torch.Tensor | None] = [None] * len(sources)
     try:
         if loss.requires_grad:
             gradients = torch.autograd.grad(loss, [*sources.values()], allow_unused=True)
     except RuntimeError:
-        raise NotYet("the numbers are right, but no gradient can be had: is a tensor changed in place?") from None
+        raise NotYet("the numbers are right, but no gradient can be had: is a tensor changed in "
+                     "place?") from None
     for name, gradient in zip(sources, gradients):
         if gradient is None or not gradient.any():
-            raise NotYet(f"the numbers are right, but no gradient reaches {name}: is there a no_grad, detach, .data, "
-                         "or a copy by torch.tensor or numpy?")
+            raise NotYet(f"the numbers are right, but no gradient reaches {name}: is there a "
+                         "no_grad, detach, .data, or a copy by torch.tensor or numpy?")
 
 
 # ------------------------------------------------------------------------------
@@ -282,7 +309,8 @@ def require_gradients(result: Any, sources: Mapping[str, torch.Tensor]) -> None:
 
 
 def name_difference(
-    theirs: Callable, reference: Callable, arguments: tuple, mistakes: Mistakes, result: Any, expected: Any
+    theirs: Callable, reference: Callable, arguments: tuple, mistakes: Mistakes, result: Any,
+    expected: Any
 ) -> str:
     """In words: what came out, what was expected, and the mistake that gives what came out."""
     pairs_of_parts = zip(as_tuple(result), as_tuple(expected))
@@ -306,7 +334,8 @@ def name_difference(
         if any(same_tensors(part.permute(order), want) for order in orders):
             return f"{what}the axes are in another order, transpose them"
 
-    # 3. Nothing that has a name: the first number that is far off, or what a wrong shape looks like.
+    # 3. Nothing that has a name: the first number that is far off, or what a
+    # wrong shape looks like.
     if part.shape == want.shape:
         gap = (part - want).abs()
         place = tuple(torch.nonzero(gap > gap.max() / 2)[0].tolist())
@@ -327,7 +356,8 @@ def name_constant_batch_size(theirs: Callable, reference: Callable, arguments: t
     batch = len(arguments[0])
     for other in (*range(1, 11), 12, 16, 20, 32, 64):
         # Vectors, such as a LayerNorm's weight, have no batch axis.
-        again = [x[torch.arange(other) % batch] if torch.is_tensor(x) and x.ndim > 1 else x for x in arguments]
+        again = [x[torch.arange(other) % batch] if torch.is_tensor(x) and x.ndim > 1 else x
+                 for x in arguments]
         try:
             if same_tensors(theirs(*again), reference(*again)):
                 return f"it works for a batch of {other}, not for one of {batch}: the batch size is baked in"

@@ -1,6 +1,7 @@
 """The explanatory drawings of the series, by matplotlib alone.
 
-Each function returns a Figure. An `image` is square: a PIL image, or a tensor [3, H, W] with values in [0, 1].
+Each function returns a Figure. An `image` is square: a PIL image, or a tensor
+[3, H, W] with values in [0, 1].
 """
 from collections.abc import Sequence
 
@@ -53,14 +54,16 @@ from going_modular.lessons.primitives import (
 
 
 def block_diagram(axis: Axes, x: float, y: float, pre_norm: bool = True) -> None:
-    """An encoder block, 6.2 inches wide from x: the residual stream runs straight on, the branches leave it upwards."""
+    """An encoder block, 6.2 inches wide from x: the residual stream runs straight on, the
+    branches leave it upwards."""
     top = y + 0.85  # the height of the branches
     put_text(axis, x + 0.2, y, r"$z_{\ell-1}$", size=13)
     put_text(axis, x + 6.05, y, r"$z_\ell$", size=13)
     arrow(axis, (x + 0.45, y), (x + 5.85, y), width=3)
     for k, (name, color) in enumerate((("MSA", MSA), ("MLP", MLP)), 1):
-        # A branch leaves the stream at `start` and is added to it at `end`. With pre-norm, the LayerNorm lies on the
-        # branch, which is longer by it; with post-norm it lies on the stream, after the sum.
+        # A branch leaves the stream at `start` and is added to it at `end`. With pre-norm, the
+        # LayerNorm lies on the branch, which is longer by it; with post-norm it lies on the
+        # stream, after the sum.
         end = x + 2.55 * k + (0.2 if pre_norm else -0.6)
         start = end - (2.1 if pre_norm else 1.3)
         arrow(axis, (start, y), (start, top), (end, top), (end, y + 0.13))
@@ -76,7 +79,8 @@ def block_diagram(axis: Axes, x: float, y: float, pre_norm: bool = True) -> None
 
 
 def architecture() -> Figure:
-    """The paper's Figure 1, drawn anew: from the image to the logits, with the numbers of the equations."""
+    """The paper's Figure 1, drawn anew: from the image to the logits, with the
+    numbers of the equations."""
     figure, axis = canvas(11, 7)
     rng = np.random.default_rng(0)
     pixels, rows = sample_image(), 6.1 - 0.3 * np.arange(10)
@@ -85,8 +89,8 @@ def architecture() -> Figure:
     # Headings, with the shapes below.
     for x, text, shape in (
         (0.95, "image", "[batch, C, H, W]"), (2.45, "N patches", "[batch, N, C·P·P]"),
-        (4.25, "tokens", "[batch, N, D]"), (5.2, "positions", ""), (6.05, "$z_0$", "[batch, N+1, D]"),
-        (8.43, "$z_L$", "[batch, N+1, D]"), (9.53, "$y$", ""),
+        (4.25, "tokens", "[batch, N, D]"), (5.2, "positions", ""),
+        (6.05, "$z_0$", "[batch, N+1, D]"), (8.43, "$z_L$", "[batch, N+1, D]"), (9.53, "$y$", ""),
     ):
         put_text(axis, x, 6.6, text)
         note(axis, x, 3.05, shape)
@@ -113,7 +117,8 @@ def architecture() -> Figure:
         arrow(axis, (7.82, y), (8.06, y))
         token(axis, 8.43, y, color, outputs if i == 0 else 0.3 * outputs, with_position=True)
 
-    # The class token alone goes on, to the last LayerNorm and the head; z_L's other tokens are pale.
+    # The class token alone goes on, to the last LayerNorm and the head; z_L's
+    # other tokens are pale.
     arrow(axis, (8.8, rows[0]), (8.95, rows[0]))
     layer_box(axis, 9.18, rows[0], 0.46, 0.4, "LN", NORM)
     arrow(axis, (9.41, rows[0]), (9.65, rows[0]))
@@ -125,7 +130,8 @@ def architecture() -> Figure:
     note(axis, 10.0, 4.15, "[batch, classes]")
 
     # Below, the encoder is opened: a block, and the equations by their numbers.
-    axis.add_patch(Polygon([(6.7, 3.05), (7.7, 3.05), (10.85, 2.4), (4.5, 2.4)], color=PAPER, linewidth=0, zorder=0))
+    axis.add_patch(Polygon([(6.7, 3.05), (7.7, 3.05), (10.85, 2.4), (4.5, 2.4)], color=PAPER,
+                           linewidth=0, zorder=0))
     panel(axis, 4.5, 0.15, 6.35, 2.25)
     block_diagram(axis, 4.6, 0.85)
     equation_number(axis, 6.35, 6.6, 1)
@@ -139,7 +145,8 @@ def architecture() -> Figure:
 
 
 def image_to_patches(image: Image.Image | torch.Tensor, patch_size: int) -> Figure:
-    """The image with its grid, its patches apart, and the first of them (framed) flattened to columns of numbers.
+    """The image with its grid, its patches apart, and the first of them (framed)
+    flattened to columns of numbers.
 
     A number is a shade of its channel's colour; 0 is black.
     """
@@ -157,19 +164,22 @@ def image_to_patches(image: Image.Image | torch.Tensor, patch_size: int) -> Figu
     shown = list(range(min(count, 6))) + [count - 1] * (count > 6)
     for x, i in zip(7.85 + 0.4 * np.array([0, 1, 2, 3, 4, 5, 7]), shown):
         flat = patches[i // columns, i % columns].reshape(-1, 3).T  # [C, P * P]
-        column = np.concatenate([row[:, None] * to_rgb(color) for row, color in zip(flat, CHANNELS)])
+        column = np.concatenate([row[:, None] * to_rgb(color)
+                                 for row, color in zip(flat, CHANNELS)])
         picture(axis, column[:, None], x, 2.2, 0.28, 3.0)
         outline(axis, x, 2.2, 0.28, 3.0)
         note(axis, x, 0.45, f"{i + 1}")
         pitch = 3.0 / rows
-        place = 5.45 + (i % columns - (columns - 1) / 2) * pitch, 2.2 - (i // columns - (rows - 1) / 2) * pitch
+        place = 5.45 + (i % columns - (columns - 1) / 2) * pitch, 2.2 - (
+            i // columns - (rows - 1) / 2) * pitch
         outline(axis, *place, 0.9 * pitch, 0.9 * pitch)
     if count > 7:
         put_text(axis, 7.85 + 6 * 0.4, 2.2, "…", size=14)
     side = pixels.shape[0]
     for x, title, shape in (
         (1.75, "image", f"[C, H, W] = [3, {side}, {side}]"),
-        (5.45, f"N = {rows} · {columns} = {count} patches", f"[N, C, P, P] = [{count}, 3, {patch_size}, {patch_size}]"),
+        (5.45, f"N = {rows} · {columns} = {count} patches",
+         f"[N, C, P, P] = [{count}, 3, {patch_size}, {patch_size}]"),
         (9.25, "flattened", f"[N, C·P·P] = [{count}, {numbers}]"),
     ):
         put_text(axis, x, 4.1, title, size=12)
@@ -183,7 +193,8 @@ def wrong_patches(image: Image.Image | torch.Tensor, patch_size: int) -> Figure:
     right = cut_patches(pixels, patch_size)
     rows, columns = right.shape[:2]
     # x.view on an image that is stored as [C, H, W]
-    wrong = pixels.transpose(2, 0, 1).reshape(rows, columns, 3, patch_size, patch_size).transpose(0, 1, 3, 4, 2)
+    wrong = pixels.transpose(2, 0, 1).reshape(rows, columns, 3, patch_size, patch_size).transpose(
+        0, 1, 3, 4, 2)
     lines = 3 * patch_size**2 / pixels.shape[1]  # rows of the image that fill one wrong patch
     figure, axis = canvas(11, 4.4)
     image_with_grid(axis, pixels, 1.75, 2.2, 3.0, rows)
@@ -193,7 +204,8 @@ def wrong_patches(image: Image.Image | torch.Tensor, patch_size: int) -> Figure:
     outline(axis, 1.75, 3.7 - height / 2, 3.0, height, WRONG)
     for x, patches, title, text, color in (
         (5.5, right, "patchify", "patch 1 is the first square", PATCH),
-        (9.25, wrong, "x.view(batch, N, C, P, P)", f"patch 1 is {lines:.3g} rows of the red channel", WRONG),
+        (9.25, wrong, "x.view(batch, N, C, P, P)", f"patch 1 is {lines:.3g} rows of the red "
+         "channel", WRONG),
     ):
         patches_with_gaps(axis, patches, x, 2.2, 3.0)
         outline(axis, x - 1.5 + first / 2, 3.7 - first / 2, 0.9 * first, 0.9 * first, color)
@@ -214,19 +226,22 @@ def flatten_patch() -> Figure:
         x = 4.2 + 2.32 * k
         cells(axis, x, 3.75, colors[k].reshape(2, 2, 3), 0.5, [names[k][:2], names[k][2:]])
         arrow(axis, (x, 3.15), (x, 2.75))
-        # Number i of channel k lies at place 4 k + i with the channel first, at 3 i + k with the channel last.
+        # Number i of channel k lies at place 4 k + i with the channel first, at 3 i + k
+        # with the channel last.
         for i in range(4):
             start, end = 3.33 + 0.58 * (4 * k + i), 3.33 + 0.58 * (3 * i + k)
             arrow(axis, (start, 2.08), (end, 1.12), color=color, width=1.5, head="-")
     cells(axis, 6.52, 2.4, colors.reshape(1, 12, 3), 0.58, [sum(names, [])])
-    cells(axis, 6.52, 0.8, colors.swapaxes(0, 1).reshape(1, 12, 3), 0.58, [[row[i] for i in range(4) for row in names]])
+    cells(axis, 6.52, 0.8, colors.swapaxes(0, 1).reshape(1, 12, 3), 0.58,
+          [[row[i] for i in range(4) for row in names]])
     for y, text, small in (
         (3.75, "a patch", "[C, P, P] = [3, 2, 2]"), (2.4, "channel first", "patchify, Conv2d"),
         (0.8, "channel last", "the official code"),
     ):
         put_text(axis, 1.6, y + 0.12, text, size=12)
         note(axis, 1.6, y - 0.14, small)
-    note(axis, 6.52, 0.25, "the same twelve numbers in another order: the rows of E must be in that order too")
+    note(axis, 6.52, 0.25, "the same twelve numbers in another order: the rows of E must be in "
+         "that order too")
     return figure
 
 
@@ -248,11 +263,12 @@ def token_sequence() -> Figure:
         put_text(axis, x, 2.63, "+", size=13)
         token(axis, x, 2.05, POSITION, positions, 0.22, upright=True)
         put_text(axis, x, 1.43, "=", size=13)
-        token(axis, x, 0.85, color, (values + positions) / 2, 0.22, upright=True, with_position=True)
+        token(axis, x, 0.85, color, (values + positions) / 2, 0.22, upright=True,
+              with_position=True)
         note(axis, x, 0.2, f"{i}")
     for y, text, shape in (
-        (4.95, "patches", "[batch, N, C·P·P]"), (3.25, "tokens", "[batch, N+1, D]"), (2.05, "positions", "[1, N+1, D]"),
-        (0.85, "$z_0$", "[batch, N+1, D]"),
+        (4.95, "patches", "[batch, N, C·P·P]"), (3.25, "tokens", "[batch, N+1, D]"),
+        (2.05, "positions", "[1, N+1, D]"), (0.85, "$z_0$", "[batch, N+1, D]"),
     ):
         put_text(axis, 1.0, y, text, size=12)
         note(axis, 10.0, y, shape)
@@ -261,13 +277,16 @@ def token_sequence() -> Figure:
 
 
 def split_heads() -> Figure:
-    """unflatten and transpose, for 3 tokens of size 6 and 2 heads: numbers say where a cell lay, shades whose it is."""
+    """unflatten and transpose, for 3 tokens of size 6 and 2 heads: numbers say where a cell
+    lay, shades whose it is."""
     figure, axis = canvas(11, 4.3)
     number = np.arange(18).reshape(3, 6)
     heads, wrong = number.reshape(3, 2, 3).transpose(1, 0, 2), number.reshape(2, 3, 3)
-    # Each with its place: all numbers, two heads cut off each token, the heads right, and the heads of a plain view.
+    # Each with its place: all numbers, two heads cut off each token, the heads right, and the
+    # heads of a plain view.
     parts = [(1.95, 2.2, number), (4.6, 2.2, number[:, :3]), (5.9, 2.2, number[:, 3:])]
-    parts += [(x, y, part[k]) for x, part in ((8.0, heads), (10.05, wrong)) for k, y in enumerate((2.9, 1.5))]
+    parts += [(x, y, part[k]) for x, part in ((8.0, heads), (10.05, wrong))
+              for k, y in enumerate((2.9, 1.5))]
     for x, y, part in parts:
         cells(axis, x, y, tint(MSA, np.where(part % 6 < 3, 0.35, 1)), 0.4, part.astype(str))
     for i in range(3):
@@ -299,15 +318,18 @@ def attention_flow() -> Figure:
 
     def tokens(x: float, y: float, values: np.ndarray, name: str, shape: str) -> None:
         """A row of cells for each token: values [tokens, size]."""
-        for row, color, level in zip(range(4), TOKEN_COLORS, (values - values.min()) / np.ptp(values)):
+        for row, color, level in zip(range(4), TOKEN_COLORS,
+                                     (values - values.min()) / np.ptp(values)):
             token(axis, x, y + 0.33 - 0.22 * row, color, level, 0.22)
         put_text(axis, x, y + 0.62, name, size=13)
         note(axis, x, y - 0.6, shape)
 
     def square(x: float, y: float, values: np.ndarray, colors: np.ndarray, name: str) -> None:
         """A matrix [queries, keys] with its numbers, and with the tokens' colours at its edges."""
-        cells(axis, x, y, colors[..., :3], 0.42, [[f"{value:.1f}" for value in row] for row in values])
-        for d, color in zip((-0.63, -0.21, 0.21, 0.63), TOKEN_COLORS):  # queries down the side, keys along the top
+        cells(axis, x, y, colors[..., :3], 0.42,
+              [[f"{value:.1f}" for value in row] for row in values])
+        # queries down the side, keys along the top
+        for d, color in zip((-0.63, -0.21, 0.21, 0.63), TOKEN_COLORS):
             cells(axis, x - 0.95, y - d, tint(color, [[1]]), 0.14)
             cells(axis, x + d, y + 0.95, tint(color, [[1]]), 0.14)
         put_text(axis, x, y + 1.25, name, size=12)
@@ -348,22 +370,25 @@ def mlp_block() -> Figure:
 
     def bar(x: float, values: np.ndarray, color: str, name: str) -> None:
         """A vector as a column. What dropout has taken is nan: nearly white, with a cross on it."""
-        level = np.nan_to_num((values - np.nanmin(values)) / (np.nanmax(values) - np.nanmin(values)), nan=-0.17)
+        level = np.nan_to_num((values - np.nanmin(values))
+                              / (np.nanmax(values) - np.nanmin(values)), nan=-0.17)
         cells(axis, x, middle, tint(color, 0.15 + 0.85 * level)[:, None], 0.13)
         for k in np.flatnonzero(np.isnan(values)):
-            put_text(axis, x, middle + (len(values) / 2 - 0.5 - k) * 0.13, "×", size=10, color=WRONG)
+            put_text(axis, x, middle + (len(values) / 2 - 0.5 - k) * 0.13, "×", size=10,
+                     color=WRONG)
         put_text(axis, x, middle - len(values) / 2 * 0.13 - 0.2, name)
 
     z, out, hidden = rng.normal(size=6), rng.normal(size=6), rng.normal(size=24)
     kept, result = gelu(hidden), out.copy()
     kept[5::8] = result[2] = np.nan
     for x, values, color, name in (
-        (0.5, z, PATCH, "D"), (2.7, hidden, MLP, "M = 4 D"), (4.7, gelu(hidden), MLP, "M"), (6.55, kept, MLP, "M"),
-        (8.75, out, PATCH, "D"), (10.55, result, PATCH, "D"),
+        (0.5, z, PATCH, "D"), (2.7, hidden, MLP, "M = 4 D"), (4.7, gelu(hidden), MLP, "M"),
+        (6.55, kept, MLP, "M"), (8.75, out, PATCH, "D"), (10.55, result, PATCH, "D"),
     ):
         bar(x, values, color, name)
     for x, left, right, name, text in (
-        (1.61, 0.39, 1.56, "hidden", "D·M weights, M biases"), (7.65, 1.56, 0.39, "out", "M·D weights, D biases"),
+        (1.61, 0.39, 1.56, "hidden", "D·M weights, M biases"),
+        (7.65, 1.56, 0.39, "out", "M·D weights, D biases"),
     ):
         a, b = x - 0.89, x + 0.89
         corners = [(a, middle - left), (a, middle + left), (b, middle + right), (b, middle - right)]
@@ -372,7 +397,8 @@ def mlp_block() -> Figure:
         note(axis, x, 4.4, name)
         note(axis, x, 0.2, text)
     for x, height, name, text in (
-        (3.7, 1.0, "gelu", ""), (5.62, 0.44, "dropout", "dropout"), (9.65, 0.44, "dropout", "dropout")
+        (3.7, 1.0, "gelu", ""), (5.62, 0.44, "dropout", "dropout"),
+        (9.65, 0.44, "dropout", "dropout")
     ):
         layer_box(axis, x, middle, 0.86, height, text)
         arrow(axis, (x - 0.76, middle), (x - 0.43, middle))
@@ -380,12 +406,14 @@ def mlp_block() -> Figure:
         note(axis, x, 4.4, name)
     put_text(axis, 3.7, middle + 0.32, "GELU")
     curve = np.linspace(-3, 1.6, 40)
-    axis.plot(3.8 + 0.15 * curve, middle - 0.25 + 0.22 * gelu(curve), color=INK, linewidth=1.5, zorder=5)
+    axis.plot(3.8 + 0.15 * curve, middle - 0.25 + 0.22 * gelu(curve), color=INK, linewidth=1.5,
+              zorder=5)
     return figure
 
 
 def encoder_block(pre_norm: bool = True) -> Figure:
-    """The encoder block with its two residual paths; pre_norm=False is that of the original Transformer."""
+    """The encoder block with its two residual paths; pre_norm=False is that of the
+    original Transformer."""
     figure, axis = canvas(7, 2.6)
     block_diagram(axis, 0.4, 0.95, pre_norm)
     stands = "nothing but sums stands on it" if pre_norm else "a LayerNorm stands on it after each sum"
@@ -394,7 +422,8 @@ def encoder_block(pre_norm: bool = True) -> Figure:
 
 
 def pre_and_post_norm() -> Figure:
-    """Both orders, one above the other: with pre-norm, nothing but sums stands on the residual stream."""
+    """Both orders, one above the other: with pre-norm, nothing but sums stands
+    on the residual stream."""
     figure, axis = canvas(9.6, 4.5)
     for y, pre_norm, name, text in (
         (2.9, True, "pre-norm", "ViT: nothing but sums\nstands on the way\nfrom $z_0$ to $z_L$"),
@@ -408,12 +437,14 @@ def pre_and_post_norm() -> Figure:
 
 
 def two_heads() -> Figure:
-    """From z_L to the logits: the head for pre-training with its tanh layer, and the linear head for fine-tuning."""
+    """From z_L to the logits: the head for pre-training with its tanh layer, and the linear
+    head for fine-tuning."""
     figure, axis = canvas(11, 4.2)
     values, top, low = np.random.default_rng(4).random((11, 4)), 3.3, 1.3
     put_text(axis, 0.7, 3.75, "$z_L$", size=13)
     for i, color in enumerate(TOKEN_COLORS):
-        token(axis, 0.7, top - 0.3 * i, color, values[i] * (1 if i == 0 else 0.3), with_position=True)
+        token(axis, 0.7, top - 0.3 * i, color, values[i] * (1 if i == 0 else 0.3),
+              with_position=True)
     note(axis, 0.72, 0.2, "[batch, N+1, D]")
     arrow(axis, (1.05, top), (1.45, top))
     layer_box(axis, 1.75, top, 0.6, 0.44, "LN", NORM)
@@ -427,7 +458,8 @@ def two_heads() -> Figure:
     # Both heads end in one linear layer; that for pre-training has one more before it, with a tanh.
     last = (8.1, "Linear", LINEAR)
     for y, title, shape, layers in (
-        (top, "pre-training: ImageNet-21k", "21,843", [(5.3, "Linear", LINEAR), (6.7, "tanh", FUNCTION), last]),
+        (top, "pre-training: ImageNet-21k", "21,843",
+         [(5.3, "Linear", LINEAR), (6.7, "tanh", FUNCTION), last]),
         (low, "fine-tuning: ImageNet", "1,000", [last]),
     ):
         panel(axis, 4.1, y - 0.75, 6.8, 1.6)
@@ -446,25 +478,31 @@ def two_heads() -> Figure:
 
 
 def heat_map(
-    matrix: ArrayLike, rows: Sequence[str] | None = None, columns: Sequence[str] | None = None, title: str = "",
-    signed: bool = False,
+    matrix: ArrayLike, rows: Sequence[str] | None = None, columns: Sequence[str] | None = None,
+    title: str = "", signed: bool = False,
 ) -> Figure:
-    """A matrix [rows, columns] with its numbers in the cells; signed ones are blue below zero and red above.
+    """A matrix [rows, columns] with its numbers in the cells; signed ones are blue
+    below zero and red above.
 
     rows, columns: names for the axes, in place of numbers from 0 on.
     """
     matrix = np.asarray(matrix)
     height, width = matrix.shape
     limit = np.abs(matrix).max() or 1
-    figure, axis = plt.subplots(figsize=(1.8 + 0.62 * width, 1.0 + 0.5 * height), layout="constrained")
+    figure, axis = plt.subplots(figsize=(1.8 + 0.62 * width, 1.0 + 0.5 * height),
+                                layout="constrained")
     image = axis.imshow(
-        matrix, cmap="RdBu_r" if signed else "Blues", vmin=-limit if signed else 0, vmax=limit, aspect="auto"
+        matrix, cmap="RdBu_r" if signed else "Blues", vmin=-limit if signed else 0, vmax=limit,
+        aspect="auto"
     )
     for (i, j), value in np.ndenumerate(matrix):
-        text = f"{np.round(value, 2) + 0.0:.2f}" if matrix.dtype.kind == "f" else f"{value}"  # + 0.0: no "-0.00"
-        axis.text(j, i, text, ha="center", va="center", fontsize=11, color=text_color_on(image.cmap(image.norm(value))))
+        # + 0.0: no "-0.00"
+        text = f"{np.round(value, 2) + 0.0:.2f}" if matrix.dtype.kind == "f" else f"{value}"
+        axis.text(j, i, text, ha="center", va="center", fontsize=11,
+                  color=text_color_on(image.cmap(image.norm(value))))
     axis.set_title(title, fontsize=12)
-    axis.set_xticks(range(width), map(str, range(width)) if columns is None else columns, fontsize=11)
+    axis.set_xticks(range(width), map(str, range(width)) if columns is None else columns,
+                    fontsize=11)
     axis.set_yticks(range(height), map(str, range(height)) if rows is None else rows, fontsize=11)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)

@@ -3,19 +3,19 @@
 
 Where a hint comes from:
 - that to a number or to a small function stands beside its answer in answers.py;
-- the name of a mistake in a piece of the model stands in a table of mistakes.py, beside the options with
-  which the reference there gives the reader's numbers;
-- what is said of exceptions, missing parameters, shapes and gradients, in all exercises alike, stands in
-  comparing.py.
+- the name of a mistake in a piece of the model stands in a table of mistakes.py, beside the options
+  with which the reference there gives the reader's numbers;
+- what is said of exceptions, missing parameters, shapes and gradients, in all exercises
+  alike, stands in comparing.py.
 
 How to add an exercise:
 - a number: an entry in answers.ANSWERS, asked for by check_number("its_name", value);
 - a small function: a reference solution in answers.py under the decorator `exercise`, asked for by
   check_function("its_name", function);
-- a piece of the model, whose mistakes get names: a reference and its table in mistakes.py, and a check
-  here that gives both to compare_function or compare_class.
-Then tests/test_exercises.py: a piece of the model gets a right solution in SOLUTIONS, and an entry in WRONG
-for each mistake; answers are tested as they stand.
+- a piece of the model, whose mistakes get names: a reference and its table in mistakes.py, and a
+  check here that gives both to compare_function or compare_class.
+Then tests/test_exercises.py: a piece of the model gets a right solution in SOLUTIONS, and an entry
+in WRONG for each mistake; answers are tested as they stand.
 """
 import copy
 import math
@@ -52,7 +52,8 @@ def check_number(name: str, value: Any) -> None:
 
 @verdict
 def check_function(name: str, function: Callable) -> None:
-    """Compare a small function with the reference of that name in FUNCTIONS, on each of its tuples of arguments.
+    """Compare a small function with the reference of that name in FUNCTIONS, on each of
+    its tuples of arguments.
 
     Raises KeyError for a name that is not there.
     """
@@ -63,11 +64,13 @@ def check_function(name: str, function: Callable) -> None:
         expected = reference(*copy.deepcopy(arguments))
         comparing.require_result(result, expected)
         if torch.is_tensor(expected) and not comparing.same_tensors(result, expected):
-            difference = comparing.name_difference(function, reference, arguments, {}, result, expected)
+            difference = comparing.name_difference(function, reference, arguments, {}, result,
+                                                   expected)
             raise NotYet(f"{difference}. Hint: {hint}")
         if not torch.is_tensor(expected) and not comparing.same_values(result, expected):
             came, wanted = comparing.format_one(result), comparing.format_one(expected)
-            raise NotYet(f"given {comparing.format_all(arguments)} came {came}, expected {wanted}. Hint: {hint}")
+            raise NotYet(f"given {comparing.format_all(arguments)} came {came}, expected {wanted}. "
+                         f"Hint: {hint}")
 
 
 # ------------------------------------------------------------------------------
@@ -76,14 +79,16 @@ def check_function(name: str, function: Callable) -> None:
 
 @verdict
 def check_patchify(function: Callable) -> None:
-    """function(images, patch_size): [batch, C, H, W] -> [batch, N, C * P * P], channel first in a patch."""
+    """function(images, patch_size): [batch, C, H, W] -> [batch, N, C * P * P],
+    channel first in a patch."""
     cases = [(torch.randn(s.images), s.patch_size) for s in draw_sizes()]
     compare_function(function, mistakes.reference_patchify, mistakes.PATCHIFY_MISTAKES, cases)
 
 
 @verdict
 def check_unpatchify(function: Callable) -> None:
-    """function(patches, patch_size, channels): [batch, N, C * P * P] -> square images [batch, C, H, W]."""
+    """function(patches, patch_size, channels): [batch, N, C * P * P] -> square
+    images [batch, C, H, W]."""
     cases = [(torch.randn(s.patches), s.patch_size, s.in_channels) for s in draw_sizes()]
     compare_function(function, mistakes.reference_unpatchify, mistakes.UNPATCHIFY_MISTAKES, cases)
 
@@ -99,7 +104,8 @@ def check_patch_embedding(cls: type) -> None:
 
 @verdict
 def check_embed(cls: type) -> None:
-    """cls(num_patches, hidden_size) with `class_token` and `position_embedding`: [batch, N, D] -> [batch, N + 1, D]."""
+    """cls(num_patches, hidden_size) with `class_token` and `position_embedding`: [batch, N, D]
+    -> [batch, N + 1, D]."""
     compare_class(
         cls, mistakes.Embed, mistakes.reference_embed, mistakes.EMBED_MISTAKES,
         settings="num_patches hidden_size", input_shape="z",
@@ -111,14 +117,16 @@ def check_layer_norm(function: Callable) -> None:
     """function(x, weight, bias, eps): nn.LayerNorm over the last axis."""
     # The mean is not 0, and eps is not always tiny: leaving one of them out changes the numbers.
     cases = [
-        (1 + torch.randn(s.z), *torch.randn(2, s.hidden_size), eps) for s, eps in zip(draw_sizes(), (0.1, 1e-6, 0.01))
+        (1 + torch.randn(s.z), *torch.randn(2, s.hidden_size), eps)
+        for s, eps in zip(draw_sizes(), (0.1, 1e-6, 0.01))
     ]
     compare_function(function, mistakes.reference_layer_norm, mistakes.LAYER_NORM_MISTAKES, cases)
 
 
 @verdict
 def check_attention(function: Callable) -> None:
-    """function(q, k, v) -> (output, weights): scaled dot-product attention of many heads, of one, of fewer queries."""
+    """function(q, k, v) -> (output, weights): scaled dot-product attention of many heads, of
+    one, of fewer queries."""
     many, one, few = (tuple(torch.randn(3, *s.heads)) for s in draw_sizes())
     cases = [many, tuple(x[:, 0] for x in one), (few[0][..., :4, :], *few[1:])]
     compare_function(function, mistakes.reference_attention, mistakes.ATTENTION_MISTAKES, cases)
@@ -126,7 +134,8 @@ def check_attention(function: Callable) -> None:
 
 @verdict
 def check_msa(cls: type) -> None:
-    """cls(hidden_size, num_heads) with `qkv`, Linear D -> 3D (rows q, k, v), and `out`, Linear D -> D."""
+    """cls(hidden_size, num_heads) with `qkv`, Linear D -> 3D (rows q, k, v), and
+    `out`, Linear D -> D."""
     compare_class(
         cls, vit.MultiheadSelfAttention, mistakes.reference_msa, mistakes.MSA_MISTAKES,
         settings="hidden_size num_heads", input_shape="z",
@@ -143,13 +152,14 @@ def check_gelu(function: Callable) -> None:
 
 @verdict
 def check_mlp(cls: type) -> None:
-    """cls(hidden_size, mlp_size, dropout) with `hidden`, Linear D -> M, and `out`, Linear M -> D."""
+    """cls(hidden_size, mlp_size, dropout) with `hidden`, Linear D -> M, and
+    `out`, Linear M -> D."""
     mlp = compare_class(
         cls, vit.MLPBlock, mistakes.reference_mlp, mistakes.MLP_MISTAKES,
         settings="hidden_size mlp_size dropout", input_shape="z",
     )
-    # In training, dropout of one half after each layer. The second one leaves zeros in the output; without the first,
-    # what is kept would be exactly twice the output of evaluation.
+    # In training, dropout of one half after each layer. The second one leaves zeros in the output;
+    # without the first, what is kept would be exactly twice the output of evaluation.
     x = torch.randn(5, 50, mlp.get_parameter("hidden.weight").shape[1])
     in_evaluation = comparing.run_theirs(mlp, x)
     in_training = comparing.run_theirs(mlp.train(), x)
@@ -162,7 +172,8 @@ def check_mlp(cls: type) -> None:
 
 @verdict
 def check_block(cls: type) -> None:
-    """cls(hidden_size, num_heads, mlp_size) with norm1, msa, norm2 and mlp, made of the pieces of going_modular.vit."""
+    """cls(hidden_size, num_heads, mlp_size) with norm1, msa, norm2 and mlp, made of the pieces
+    of going_modular.vit."""
     compare_class(
         cls, vit.TransformerEncoderBlock, mistakes.reference_block,
         {**mistakes.BLOCK_MISTAKES, **mistakes.ACTIVATION_MISTAKES, **mistakes.MSA_MISTAKES},
@@ -172,7 +183,8 @@ def check_block(cls: type) -> None:
 
 @verdict
 def check_vit(cls: type) -> None:
-    """cls(image_size, patch_size, num_classes, num_layers, hidden_size, mlp_size, num_heads), named as in vit.ViT."""
+    """cls(image_size, patch_size, num_classes, num_layers, hidden_size, mlp_size,
+    num_heads), named as in vit.ViT."""
     compare_class(
         cls, vit.ViT, mistakes.reference_vit,
         {**mistakes.VIT_MISTAKES, **mistakes.ACTIVATION_MISTAKES, **mistakes.MSA_MISTAKES},

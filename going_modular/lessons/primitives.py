@@ -1,5 +1,6 @@
-"""What the explanatory drawings are made of: a palette, in which a colour means the same in all of them, and the
-shapes. Coordinates are inches from the lower left corner, and things are placed by their centre.
+"""What the explanatory drawings are made of: a palette, in which a colour means the same in
+all of them, and the shapes. Coordinates are inches from the lower left corner, and things
+are placed by their centre.
 """
 from typing import Any
 
@@ -18,7 +19,8 @@ from PIL import Image
 from going_modular import drawn
 from going_modular.plots import BLUE, GREEN, ORANGE, RED
 
-# Colours: of lines and panels, of what a vector stands for, of layers, and of a pixel's three channels.
+# Colours: of lines and panels, of what a vector stands for, of layers, and of a
+# pixel's three channels.
 INK, PAPER = "#333333", "#F3F3F3"
 PATCH, CLASS, POSITION, WRONG = BLUE, ORANGE, GREEN, RED
 NORM, MSA, MLP, LINEAR, FUNCTION = "#F0D430", "#CC79A7", "#8069C6", "#999999", "white"
@@ -47,7 +49,8 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def tint(color: str, share: ArrayLike) -> np.ndarray:
-    """From white (share 0) to the colour itself (1); shares of any shape [...] give colours [..., 3]."""
+    """From white (share 0) to the colour itself (1); shares of any shape [...]
+    give colours [..., 3]."""
     return 1 - np.multiply.outer(share, 1 - np.array(to_rgb(color)))
 
 
@@ -58,7 +61,8 @@ def text_color_on(color: ArrayLike) -> str:
 
 def put_text(axis: Axes, x: float, y: float, text: str, size: float = 11, **style: Any) -> None:
     """Text about its centre, above all shapes. `style` is that of Axes.text."""
-    axis.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": size, "color": INK, "zorder": 5, **style})
+    axis.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": size, "color": INK,
+                             "zorder": 5, **style})
 
 
 def note(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
@@ -67,21 +71,25 @@ def note(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
 
 
 def layer_box(
-    axis: Axes, x: float, y: float, width: float, height: float, text: str, color: str = FUNCTION, **style: Any
+    axis: Axes, x: float, y: float, width: float, height: float, text: str, color: str = FUNCTION,
+    **style: Any
 ) -> None:
     """A layer, or a function without weights (white). `style` is the text's."""
     corner, shape = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.07"
     fill = tint(color, 0.35)
-    axis.add_patch(FancyBboxPatch(corner, width, height, shape, facecolor=fill, edgecolor=INK, zorder=3))
+    axis.add_patch(FancyBboxPatch(corner, width, height, shape, facecolor=fill, edgecolor=INK,
+                                  zorder=3))
     put_text(axis, x, y, text, **style)
 
 
 def outline(
-    axis: Axes, x: float, y: float, width: float, height: float, color: ColorType = PATCH, linewidth: float = 2
+    axis: Axes, x: float, y: float, width: float, height: float, color: ColorType = PATCH,
+    linewidth: float = 2
 ) -> None:
     """A frame around something."""
     corner = (x - width / 2, y - height / 2)
-    axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=linewidth, zorder=2.8))
+    axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color,
+                             linewidth=linewidth, zorder=2.8))
 
 
 def panel(axis: Axes, left: float, bottom: float, width: float, height: float) -> None:
@@ -90,18 +98,20 @@ def panel(axis: Axes, left: float, bottom: float, width: float, height: float) -
 
 
 def arrow(
-    axis: Axes, *points: tuple[float, float], color: ColorType = INK, width: float = 1.2, head: str = "-|>"
+    axis: Axes, *points: tuple[float, float], color: ColorType = INK, width: float = 1.2,
+    head: str = "-|>"
 ) -> None:
     """A line along the points, with its head at the last; head="-" is a line without one."""
     axis.add_patch(FancyArrowPatch(
-        path=Path(points), color=color, linewidth=width, arrowstyle=head, mutation_scale=11, joinstyle="miter",
-        capstyle="butt", fill=head != "-", zorder=2.5,
+        path=Path(points), color=color, linewidth=width, arrowstyle=head, mutation_scale=11,
+        joinstyle="miter", capstyle="butt", fill=head != "-", zorder=2.5,
     ))
 
 
 def circled(axis: Axes, x: float, y: float, text: str, dark: bool = False) -> None:
     """A sign in a circle, such as that of an operation."""
-    axis.add_patch(Circle((x, y), 0.13, facecolor=INK if dark else "white", edgecolor=INK, linewidth=1.5, zorder=4))
+    axis.add_patch(Circle((x, y), 0.13, facecolor=INK if dark else "white", edgecolor=INK,
+                          linewidth=1.5, zorder=4))
     put_text(axis, x, y - 0.01, text, size=10 if dark else 13, color="white" if dark else INK)
 
 
@@ -110,11 +120,14 @@ def equation_number(axis: Axes, x: float, y: float, number: int) -> None:
     circled(axis, x, y, f"{number}", dark=True)
 
 
-def cells(axis: Axes, x: float, y: float, colors: ArrayLike, side: float = 0.2, texts: Any = None) -> None:
+def cells(
+    axis: Axes, x: float, y: float, colors: ArrayLike, side: float = 0.2, texts: Any = None,
+) -> None:
     """A matrix as coloured cells: colors [rows, columns, 3], with texts [rows][columns] on them."""
     colors = np.asarray(colors)
     rows, columns = colors.shape[:2]
-    across, down = x + (np.arange(columns + 1) - columns / 2) * side, y - (np.arange(rows + 1) - rows / 2) * side
+    across, down = x + (np.arange(columns + 1) - columns / 2) * side, y - (
+        np.arange(rows + 1) - rows / 2) * side
     axis.pcolormesh(across, down, colors, edgecolors="white", linewidth=0.8, zorder=2)
     for i, j in np.ndindex(rows, columns) if texts is not None else ():
         centre = across[j] + side / 2, down[i] - side / 2
@@ -122,10 +135,11 @@ def cells(axis: Axes, x: float, y: float, colors: ArrayLike, side: float = 0.2, 
 
 
 def token(
-    axis: Axes, x: float, y: float, color: str, values: np.ndarray, side: float = 0.15, upright: bool = False,
-    with_position: bool = False,
+    axis: Axes, x: float, y: float, color: str, values: np.ndarray, side: float = 0.15,
+    upright: bool = False, with_position: bool = False,
 ) -> None:
-    """A vector of numbers in [0, 1] as shades of one colour, in a green frame once its position is added."""
+    """A vector of numbers in [0, 1] as shades of one colour, in a green frame once
+    its position is added."""
     # From 0.2 on, so that a zero can be told from the paper.
     colors = tint(color, 0.2 + 0.8 * np.asarray(values))
     cells(axis, x, y, colors[:, None] if upright else colors[None], side)
@@ -155,7 +169,8 @@ def to_rgb_array(image: Image.Image | torch.Tensor) -> np.ndarray:
 
 
 def cut_patches(pixels: np.ndarray, patch_size: int) -> np.ndarray:
-    """Pixels [H, W, 3] -> patches [rows, columns, P, P, 3]; channels last, as matplotlib shows them."""
+    """Pixels [H, W, 3] -> patches [rows, columns, P, P, 3]; channels last, as
+    matplotlib shows them."""
     rows, columns = pixels.shape[0] // patch_size, pixels.shape[1] // patch_size
     return pixels.reshape(rows, patch_size, columns, patch_size, 3).swapaxes(1, 2)
 
@@ -165,17 +180,22 @@ def sample_image() -> np.ndarray:
     return to_rgb_array(drawn.draw_food("pizza", np.random.default_rng(13), size=96))
 
 
-def image_with_grid(axis: Axes, pixels: np.ndarray, x: float, y: float, side: float, count: int) -> None:
+def image_with_grid(
+    axis: Axes, pixels: np.ndarray, x: float, y: float, side: float, count: int,
+) -> None:
     """An image under a grid of count x count."""
     picture(axis, pixels, x, y, side)
     for d in (np.arange(count + 1) / count - 0.5) * side:
-        arrow(axis, (x + d, y - side / 2), (x + d, y + side / 2), color="white", width=0.8, head="-")
-        arrow(axis, (x - side / 2, y + d), (x + side / 2, y + d), color="white", width=0.8, head="-")
+        arrow(axis, (x + d, y - side / 2), (x + d, y + side / 2), color="white", width=0.8,
+              head="-")
+        arrow(axis, (x - side / 2, y + d), (x + side / 2, y + d), color="white", width=0.8,
+              head="-")
 
 
 def patches_with_gaps(axis: Axes, patches: np.ndarray, x: float, y: float, side: float) -> None:
     """Patches [rows, columns, P, P, 3] with gaps between them, as one image."""
-    # Each pixel becomes scale x scale, so that a patch is at least 16 wide and the gap is a pixel or more.
+    # Each pixel becomes scale x scale, so that a patch is at least 16 wide and the
+    # gap is a pixel or more.
     scale = -(-16 // patches.shape[2])
     patches = patches.repeat(scale, 2).repeat(scale, 3)
     rows, columns, size = patches.shape[:3]

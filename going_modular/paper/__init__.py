@@ -1,1 +1,2 @@
-"""What the paper does with a Vision Transformer: look inside, fine-tune, probe, mask patches, other positions."""
+"""What the paper does with a Vision Transformer: look inside, fine-tune, probe, mask
+patches, other positions."""

@@ -1,4 +1,5 @@
-"""Variants of the ViT that only an experiment needs, as subclasses: what they share with it stays one code."""
+"""Variants of the ViT that only an experiment needs, as subclasses: what they share
+with it stays one code."""
 import math
 
 import torch
@@ -15,7 +16,8 @@ def sinusoidal_positions(tokens: int, hidden_size: int) -> torch.Tensor:
     Raises ValueError for an odd hidden_size, in which a sine would lack its cosine.
     """
     if hidden_size % 2:
-        raise ValueError(f"hidden_size must be even for pairs of sine and cosine, not {hidden_size}")
+        raise ValueError("hidden_size must be even for pairs of sine and cosine, not "
+                         f"{hidden_size}")
     frequencies = 10_000 ** (-torch.arange(0, hidden_size, 2) / hidden_size)  # [hidden_size / 2]
     angles = torch.arange(tokens)[:, None] * frequencies  # [tokens, hidden_size / 2]
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
@@ -35,9 +37,11 @@ class SinusoidalViT(ViT):
 
 
 class OrderBlindViT(ViT):
-    """A ViT without positions (Table 8, first row): zeros in their place, which no training changes.
+    """A ViT without positions (Table 8, first row): zeros in their place,
+    which no training changes.
 
-    It can't tell in which order the patches come. With the same seed, all other weights start as those of a ViT.
+    It can't tell in which order the patches come. With the same seed, all other weights
+    start as those of a ViT.
     """
 
     def initialize(self) -> None:
@@ -50,46 +54,58 @@ class OrderBlindViT(ViT):
 class RowsAndColumns(nn.Module):
     """Positions [1, tokens, hidden_size] as a function of three smaller tables (Appendix D.4, 2-D).
 
-    Of each patch the first half of the numbers tells its row, the second half its column; the class token, if there is
-    one, has numbers of its own. `side` is the number of patches in a row.
+    Of each patch the first half of the numbers tells its row, the second half its column; the class
+    token, if there is one, has numbers of its own. `side` is the number of patches in a row.
     """
 
     def __init__(self, side: int):
         super().__init__()
         self.side = side
 
-    def forward(self, token: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """token [1, 0 or 1, hidden_size], rows and columns [side, hidden_size / 2] -> [1, tokens, hidden_size]"""
-        grid = torch.cat([rows.repeat_interleave(self.side, dim=0), columns.repeat(self.side, 1)], dim=1)
+    def forward(
+        self, token: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor,
+    ) -> torch.Tensor:
+        """token [1, 0 or 1, hidden_size], rows and columns [side, hidden_size / 2] ->
+        [1, tokens, hidden_size]"""
+        grid = torch.cat([rows.repeat_interleave(self.side, dim=0), columns.repeat(self.side, 1)],
+                         dim=1)
         return torch.cat([token, grid[None]], dim=1)
 
-    def right_inverse(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Where the tables start: the rows as in the first column of the given positions, and the other way round."""
+    def right_inverse(
+        self, positions: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Where the tables start: the rows as in the first column of the given positions,
+        and the other way round."""
         patches, half = self.side**2, positions.shape[-1] // 2
-        token, grid = positions[:, :-patches], positions[0, -patches:].unflatten(0, (self.side, self.side))
+        token, grid = positions[:, :-patches], positions[0, -patches:].unflatten(
+            0, (self.side, self.side))
         return token.clone(), grid[:, 0, :half].clone(), grid[0, :, half:].clone()
 
 
 class RowColumnViT(ViT):
-    """A ViT with the 2-D positions of Table 8: `position_embedding` is put together from a table of rows, a table of
-    columns and the class token's own position, and these three are what is trained.
+    """A ViT with the 2-D positions of Table 8: `position_embedding` is put together from
+    a table of rows, a table of columns and the class token's own position, and these
+    three are what is trained.
 
-    With the same seed, all other weights start as those of a ViT. Raises ValueError for an odd hidden_size.
+    With the same seed, all other weights start as those of a ViT. Raises
+    ValueError for an odd hidden_size.
     """
 
     def initialize(self) -> None:
         super().initialize()
         if self.settings["hidden_size"] % 2:
-            raise ValueError(f"hidden_size must be even for rows and columns, not {self.settings['hidden_size']}")
+            raise ValueError("hidden_size must be even for rows and columns, not "
+                             f"{self.settings['hidden_size']}")
         side = self.settings["image_size"] // self.settings["patch_size"]
         register_parametrization(self, "position_embedding", RowsAndColumns(side))
 
 
 class RelativeSelfAttention(MultiheadSelfAttention):
-    """MSA with 1-D relative positions (Appendix D.4): [batch, tokens, hidden_size] -> the same shape.
+    """MSA with 1-D relative positions (Appendix D.4):
+    [batch, tokens, hidden_size] -> the same shape.
 
-    Each offset p_q - p_k between two tokens of the sequence has an embedding r, which all heads share. It serves as a
-    second key: the scores are q k^T + q r^T.
+    Each offset p_q - p_k between two tokens of the sequence has an embedding r, which all heads
+    share. It serves as a second key: the scores are q k^T + q r^T.
     """
 
     offsets: torch.Tensor
@@ -103,8 +119,10 @@ class RelativeSelfAttention(MultiheadSelfAttention):
 
     def forward(self, z: torch.Tensor, num_queries: int | None = None,
                 intermediates: dict | None = None) -> torch.Tensor:
-        """With num_queries, the result for the first so many tokens alone: [batch, num_queries, hidden_size]."""
-        q, k, v = self.qkv(z).unflatten(-1, (3, self.num_heads, self.head_size)).permute(2, 0, 3, 1, 4)
+        """With num_queries, the result for the first so many tokens alone:
+        [batch, num_queries, hidden_size]."""
+        q, k, v = self.qkv(z).unflatten(-1, (3, self.num_heads, self.head_size)).permute(
+            2, 0, 3, 1, 4)
         q, r = q[:, :, :num_queries], self.relative_keys[self.offsets[:num_queries]]
         # q, k, v: [batch, num_heads, tokens, head_size]; r: [queries, tokens, head_size]
         scores = q @ k.transpose(-2, -1) + torch.einsum("bhqd, qkd -> bhqk", q, r)
@@ -115,10 +133,11 @@ class RelativeSelfAttention(MultiheadSelfAttention):
 
 
 class RelativeViT(OrderBlindViT):
-    """A ViT whose attention knows how far apart two tokens are, and nothing else of where they stand (Table 8).
+    """A ViT whose attention knows how far apart two tokens are, and nothing else of
+    where they stand (Table 8).
 
-    With the same seed, all other weights start as those of a ViT. count_macs leaves out the scores of the offsets,
-    tokens^2 hidden_size a layer.
+    With the same seed, all other weights start as those of a ViT. count_macs leaves out the scores
+    of the offsets, tokens^2 hidden_size a layer.
     """
 
     def initialize(self) -> None:
@@ -131,4 +150,5 @@ class RelativeViT(OrderBlindViT):
 
 
 # The kinds of positions of Table 8, each added where the paper adds it by default.
-POSITION_VARIANTS = {"none": OrderBlindViT, "1-D": ViT, "2-D": RowColumnViT, "relative": RelativeViT}
+POSITION_VARIANTS = {"none": OrderBlindViT, "1-D": ViT, "2-D": RowColumnViT,
+                     "relative": RelativeViT}

@@ -1,4 +1,5 @@
-"""The linear probe of Figure 4: how much do frozen features tell, if a linear layer is all that reads them?
+"""The linear probe of Figure 4: how much do frozen features tell, if a linear
+layer is all that reads them?
 
     x, labels = probe.features(model, loader)
     head = probe.fit(x, labels, num_classes=3)  # in closed form: no steps, no learning rate
@@ -14,7 +15,8 @@ DECAY = 10.0  # of the squared weights, for features that are standardised
 
 @torch.no_grad()
 def features(model: nn.Module, loader: Iterable) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a model's last linear layer reads: (features [images, D], labels [images]) of all batches, on the CPU.
+    """What a model's last linear layer reads: (features [images, D], labels [images]) of
+    all batches, on the CPU.
 
     For a ViT these are y of Equation 4, below the head. The model is set to evaluation mode.
     """
@@ -31,11 +33,14 @@ def features(model: nn.Module, loader: Iterable) -> tuple[torch.Tensor, torch.Te
 
 
 def fit(x: torch.Tensor, labels: torch.Tensor, num_classes: int, decay: float = DECAY) -> nn.Linear:
-    """Regularised least squares onto targets in {-1, 1}^K (Section 4.1): features [images, D] -> Linear D -> K.
+    """Regularised least squares onto targets in {-1, 1}^K (Section 4.1): features
+    [images, D] -> Linear D -> K.
 
-    The features are standardised, W = (X^T X + decay I)^-1 X^T Y is solved for (the bias is not held back), and the
-    standardisation goes into the layer, which so reads features as they are. The class is the largest of its K outputs.
-    Raises ValueError where decay is not above 0: with fewer images than features there would be many solutions.
+    The features are standardised, W = (X^T X + decay I)^-1 X^T Y is solved for (the bias is not
+    held back), and the standardisation goes into the layer, which so reads features as they are.
+    The class is the largest of its K outputs.
+    Raises ValueError where decay is not above 0: with fewer images than features there
+    would be many solutions.
     """
     if not decay > 0:
         raise ValueError(f"decay must be above 0, not {decay}")
@@ -58,17 +63,19 @@ def accuracy(head: nn.Linear, x: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def few_shot(
-    train: tuple[torch.Tensor, torch.Tensor], test: tuple[torch.Tensor, torch.Tensor], shots: int, draws: int = 20,
-    decay: float = DECAY,
+    train: tuple[torch.Tensor, torch.Tensor], test: tuple[torch.Tensor, torch.Tensor], shots: int,
+    draws: int = 20, decay: float = DECAY,
 ) -> list[float]:
-    """Test accuracies of probes fitted on `shots` images of each class, drawn anew each time (Figure 4: 5 shots).
+    """Test accuracies of probes fitted on `shots` images of each class, drawn anew each
+    time (Figure 4: 5 shots).
 
-    train, test: features [images, D] and labels [images]; each class of 0 ... K-1 needs `shots` training images or
-    more, else ValueError.
+    train, test: features [images, D] and labels [images]; each class of 0 ... K-1 needs `shots`
+    training images or more, else ValueError.
     """
     (x, labels), num_classes = train, int(train[1].max()) + 1
     if labels.bincount().min() < shots:
-        raise ValueError(f"a class has {labels.bincount().min()} training images, fewer than {shots} shots")
+        raise ValueError(f"a class has {labels.bincount().min()} training images, fewer than "
+                         f"{shots} shots")
     accuracies = []
     for draw in range(draws):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(draw))
