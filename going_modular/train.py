@@ -1,5 +1,5 @@
-"""The main job: python -m going_modular.train trains a Vision Transformer and
-says how well it learned."""
+"""The main job: python -m going_modular.train trains a Vision Transformer and reports how well
+it learned."""
 import json
 import math
 import shlex
@@ -24,24 +24,27 @@ from going_modular.trainer import Diverged, Stopped, Trainer, TrainingError
 from going_modular.utils import CheckpointError, load_model, pick_device, write_atomically
 from going_modular.vit import ViT, count_macs, count_parameters
 
-# of a run, written atomically
+# The files of a run that are written atomically: what a killed process leaves of them is temporary.
 FILES = ("last.pt", "best.pt", "history.csv", "settings.json", "results.json")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # From options to a trainer
 
 
 def build_model(options: Config, num_classes: int, trained: ViT | None = None) -> ViT:
-    """The model that the options describe; with the weights of `trained`, if any, under a new head.
-    Raises ValueError for sizes that do not fit together."""
+    """The model that the options describe, or, with `trained`, its weights under a new head.
+
+    Raises ValueError for sizes that do not fit together.
+    """
     if trained:
         model = finetune.new_head(trained, num_classes, options.image_size, dropout=options.dropout,
                                   drop_path=options.drop_path)
     else:
         sizes = {"num_layers": options.layers, "hidden_size": options.hidden_size,
                  "num_heads": options.heads, "mlp_size": options.mlp_size}
-        assert options.model is not None  # config.complete sees to it
+        assert options.model is not None  # config.complete has chosen one
+        # A size that is not given stays as Table 1 has it for the variant.
         model = ViT.from_variant(
             options.model, options.patch_size, image_size=options.image_size,
             num_classes=num_classes, pool=options.pool, dropout=options.dropout,
@@ -52,15 +55,19 @@ def build_model(options: Config, num_classes: int, trained: ViT | None = None) -
 
 
 def pretrained_model(options: dict[str, Any], stored: dict[str, Any]) -> ViT | None:
-    """The model whose weights a run starts from: that of --weights, or, for a run that goes
-    on, its own; else None."""
+    """The model whose weights a run starts from, or None for random weights.
+
+    It is the model of --weights. A run that goes on takes its own last.pt instead, so that it does
+    not depend on the other file any more.
+    """
     source = options.get("weights", stored.get("weights"))
     if source is None:
         return None
     if options.get("resume") and (options["output"] / "last.pt").exists():
         return load_model(options["output"])[0]
     model = weights.model_of(source)
-    if model.preprocessing is not None:  # of another library, with a normalisation of its own
+    # Weights of another library expect its normalisation, where our data are in [-1, 1].
+    if model.preprocessing is not None:
         normalise = model.preprocessing.transforms[-1]
         finetune.fold_normalisation(model, normalise.mean, normalise.std)
     return model
@@ -70,8 +77,11 @@ def build_trainer(
     model: nn.Module, data: data_setup.ImageData, options: Config, device: torch.device,
     output: Path | None = None,
 ) -> Trainer:
-    """A trainer for a model on these data, by the options of a run. Raises ValueError where there
-    are fewer images than processes."""
+    """A trainer for a model on these data, by the options of a run.
+
+    Raises ValueError where there are fewer images than processes.
+    """
+    # A part of the training set chooses best.pt, so that the test set has no say in it.
     kept, held_out = data_setup.split(data.train, options.hold_out, seed=options.seed)
     for name, images in (("training", kept), ("held-out", held_out), ("test", data.test)):
         if len(images) < distributed.size():
@@ -87,7 +97,7 @@ def build_trainer(
         kept, augmented, options.batch_size, shuffle=True, seed=options.seed,
         repeats=options.repeats, num_workers=options.num_workers,
         gradient_accumulation=options.gradient_accumulation, device=device)
-    # Evaluation takes no more images at once than training does.
+    # Evaluation takes no more images at once than a micro-batch has, so that memory suffices.
     at_once = max(1, options.batch_size // distributed.size() // options.gradient_accumulation)
     val_loader, test_loader = (
         data_setup.make_loader(images, plain, at_once, num_workers=options.num_workers,
@@ -100,18 +110,16 @@ def build_trainer(
         compile=options.compile, shard=options.shard)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # The folder of a run
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other trainings out of a folder; the system frees the lock when this
-    process ends, however it ends.
+    """Keep other trainings out of a folder. The system frees the lock when this process ends, even
+    if it is killed.
 
-    The lock is one of the process (lockf), as workers of a loader may outlive a trainer that was
-    killed: they would keep one of the file (flock), which the package filelock takes. Raises
-    ValueError where another process holds it.
+    Raises ValueError where another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a") as file:
@@ -123,7 +131,8 @@ def locked(folder: Path) -> Iterator[None]:
             else:
                 import fcntl
 
-                # of this process alone, not of a loader's workers
+                # lockf locks for this process alone. A lock by flock, as the package filelock takes
+                # it, is inherited by the workers of a loader, which may outlive a killed trainer.
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ValueError(f"another training is writing to {folder}: wait for it, or use "
@@ -132,24 +141,24 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def unfinished(folder: Path) -> set[Path]:
-    """What a process left in the folder of its run that was killed while it wrote
+    """The temporary files in the folder of a run, left by a process that was killed while it wrote
     (utils.write_atomically)."""
     return {file for name in FILES for file in folder.glob(f".{name}.*.tmp")}
 
 
 def absolute(data: str) -> str:
-    """The path of a folder of data as an absolute one, which can be resumed from anywhere;
-    names stay as they are."""
+    """A folder of data as an absolute path, so that the run can be resumed from any working
+    directory. The name of a data set is returned unchanged."""
     path = Path(data).expanduser()
-    return str(path.resolve()) if data_setup.is_path(
-        data, data_setup.data_folder()) and path.is_dir() else data
+    return (str(path.resolve())
+            if data_setup.is_path(data, data_setup.data_folder()) and path.is_dir() else data)
 
 
 def stored_settings(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the run that goes on, where options ask for one; else none.
+    """The settings of the run that --resume continues; without --resume, an empty dict.
 
-    Raises ValueError for options that contradict the run, CheckpointError where there
-    is no run to go on with.
+    Raises ValueError for options that contradict the run, and CheckpointError where there is no run
+    to continue.
     """
     if not options.get("resume"):
         return {}
@@ -162,28 +171,31 @@ def stored_settings(options: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(f"there is no run to go on with in {folder}, as it has no "
                               "settings.json that can be read: check --output, or start a run in "
                               "another folder") from None
+    # Runs of earlier and of later versions: the former can be completed, the latter not.
     if "preset" not in stored:
         stored |= config.words_of_before(stored)
     if unknown := stored.keys() - config.OPTIONS:
         raise CheckpointError(f"{folder} is a run of another version, with {min(unknown)}, which "
                               "this one does not know: go on with that version, or start a run in "
                               "another folder")
+    # Options of a single call, such as the device or the number of workers, may change.
     for name, value in options.items():
         if not config.OPTIONS[name].metadata["per_call"] and value != stored[name]:
             raise ValueError(f"{config.flag(name)} {value} contradicts the run in {folder}, which "
-                             f"has {stored[name]}: "
-                             "leave it out")
+                             f"has {stored[name]}: leave it out")
     return stored
 
 
 def command_to_resume(options: dict[str, Any], output: Path) -> str:
-    """What goes on with a run: as many processes, and the options of this call
-    that a run does not keep."""
-    start = f"torchrun --nproc_per_node={distributed.size()}" if distributed.size() > 1 else "python"
+    """The command line that continues a run, with as many processes as now, and with those options
+    of this call that settings.json does not store."""
+    start = (f"torchrun --nproc_per_node={distributed.size()}" if distributed.size() > 1
+             else "python")
     given = [f" {config.flag(name)}" + ("" if value is True else f" {value}")
              for name, value in options.items()
              if config.OPTIONS[name].metadata["per_call"] and name not in ("output", "resume")]
-    return f"{start} -m going_modular.train --output {shlex.quote(str(output))} --resume{''.join(given)}"
+    return (f"{start} -m going_modular.train --output {shlex.quote(str(output))} "
+            f"--resume{''.join(given)}")
 
 
 def write_json(file: Path, values: dict) -> None:
@@ -192,25 +204,27 @@ def write_json(file: Path, values: dict) -> None:
                          values, indent=1, default=str) + "\n"))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # Stopping
 
 
 @contextmanager
 def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
-    """At Ctrl-C or SIGTERM, let the trainer save after its next step and stop; a
-    second Ctrl-C stops at once.
+    """At Ctrl-C or SIGTERM, let the trainer save after the current step and stop.
 
-    (A second SIGTERM does not: torchrun and others send one to each process and one to the group.)
+    A second Ctrl-C stops at once. A second SIGTERM does not, because torchrun and schedulers may
+    send the same one twice, to each process and to their group.
     """
     before: dict[int, Any] = {}
 
     def stop(number: int, _: object) -> None:
         trainer.stop_soon()
+        # The handler of before raises KeyboardInterrupt at the next Ctrl-C.
         if number == signal.SIGINT:
             signal.signal(number, before[number])
 
-    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+    # Python lets the main thread alone set signal handlers.
+    if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -220,14 +234,15 @@ def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
 
 
 def from_outside(error: RuntimeError) -> str:
-    """What an error says that has its cause outside this program; nothing for all others.
+    """One line about an error whose cause lies outside this program, "" for any other error.
 
-    PyTorch has classes of their own for too little memory on a GPU and for other processes,
-    and for none of the rest.
+    The others are faults of the program, and their traceback should be seen.
     """
+    # PyTorch has an exception class for a full GPU and one for lost processes. All else is a plain
+    # RuntimeError, known by its text alone.
     message = str(error).split("\n")[0]
-    if isinstance(error,
-                  torch.OutOfMemoryError) or "out of memory" in message or "can't allocate memory" in message:
+    if (isinstance(error, torch.OutOfMemoryError) or "out of memory" in message
+            or "can't allocate memory" in message):
         return (f"there is not enough memory ({message}): try a smaller model or --batch-size, "
                 "more --gradient-accumulation, or --checkpointing")
     if "DataLoader worker" in message:
@@ -237,13 +252,16 @@ def from_outside(error: RuntimeError) -> str:
     return ""
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # How well it learned
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share, after Wilson (1927): right for small counts and
-    for shares near 0 and 1."""
+    """The 95 % confidence interval of a share, after Wilson (1927).
+
+    Unlike share ± 1.96 standard errors it holds for small counts and for shares near 0 and 1.
+    """
+    # z: the 97.5 % quantile of the normal distribution
     z, share = 1.959964, correct / count
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
@@ -251,15 +269,18 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 
 
 def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
-    """Score the trained model on the test set, and return what results.json says. Process 0
-    writes it, and pictures."""
-    # seconds to import
+    """Score the trained model on the test set. Returns the contents of results.json, which process
+    0 writes, together with three figures."""
+    # Imported here because it takes seconds, which --help and mistyped options need not wait for.
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     probabilities, labels = trainer.predict("test")
-    correct, count, classes = int((probabilities.argmax(1) == labels).sum()), len(labels), len(data.class_names)
+    correct, count, classes = (
+        int((probabilities.argmax(1) == labels).sum()), len(labels), len(data.class_names))
     matrix = multiclass_confusion_matrix(probabilities, labels, num_classes=classes)
     low, high = wilson_interval(correct, count)
+    # Two of the numbers are what knowing nothing would give: the accuracy of always answering with
+    # the most frequent class, and the loss ln(classes) of equal shares.
     results = {
         "test_accuracy": correct / count, "test_accuracy_95": [low, high], "correct": correct,
         "test_images": count, "one_class_accuracy": labels.bincount().max().item() / count,
@@ -281,7 +302,7 @@ def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
     plots.save(figure, output / "loss_curves.png")
     plots.save(plots.plot_confusion_matrix(matrix, data.class_names),
                output / "confusion_matrix.png")
-    # spread over the classes, which lie in order
+    # Test images are sorted by class, so evenly spaced ones show all classes.
     chosen = torch.linspace(0, count - 1, min(24, count)).long()
     images = [data.test[int(i)][0] for i in chosen]
     plots.save(plots.plot_predictions(images, probabilities[chosen], data.class_names,
@@ -291,7 +312,7 @@ def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
 
 
 def table(results: dict, output: Path) -> str:
-    """The end of a run in seven lines."""
+    """The lines that a run prints at its end."""
     r = results
     (low, high), classes = r["test_accuracy_95"], len(r["class_names"])
     return f"""
@@ -304,13 +325,17 @@ results             {output}: last.pt, best.pt, history.csv, results.json,
 classify a photo    python -m going_modular.predictions {shlex.quote(str(output))} PHOTO"""
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 # The command
 
 
 def train(given: dict[str, Any]) -> None:
-    """Do a run by the options given, from the data to the table."""
-    config.check(given)  # before any download
+    """Do a whole run by the options given, from loading the data to the final table.
+
+    Raises ValueError for options that make no sense, and whatever `run_to_the_end` raises.
+    """
+    # What is wrong with the options alone is said before anything is downloaded.
+    config.check(given)
     stored = stored_settings(given)
     device = pick_device(given.get("device", "auto"))
     is_first = distributed.rank() == 0
@@ -319,8 +344,9 @@ def train(given: dict[str, Any]) -> None:
         if is_first:
             print(text, flush=True)
 
-    # Data; drawing or downloading them takes a while, the first time. Images are kept at
-    # twice the size of a view.
+    # Data. Drawing or downloading them takes a while the first time, and only process 0 does it.
+    # Images are cached at twice the size that the model sees, to leave room for random crops. That
+    # size has to be known before the other options are completed, as those depend on the data.
     source = given.get("data", stored.get("data", "auto"))
     tell(f"data: {source} ...")
     pretrained = pretrained_model(given, stored)
@@ -335,18 +361,20 @@ def train(given: dict[str, Any]) -> None:
             cache_size=2 * (size or config.default_image_size(device)))
     tell(data.note)
 
-    # Options and model
+    # Options and model. What the preset has set is printed, as nobody typed it.
     options = config.complete(given_or_theirs, data, device, stored)
     if not options.resume:
         set_there = [f"{name.replace('_', ' ')} {config.in_words(value)}"
                      for name, value in config.PRESETS[options.preset].items() if name not in given]
         tell(f"preset {options.preset}: {', '.join(set_there) or 'the defaults'}")
+    # All processes draw the same first weights.
     torch.manual_seed(options.seed)
     model = build_model(options, len(data.class_names), pretrained)
     name = options.model or Path(str(options.weights)).name
     tell(f"{options.model or options.weights} on {device}: {count_parameters(model):,} parameters, "
          f"{count_macs(model) / 1e6:,.0f} million multiply-adds for {options.image_size} px")
 
+    # Process 0 names the folder for all, as their clocks may differ, and holds its lock to the end.
     run = f"{Path(data.name).name}-{name.replace('/', '')}-{time.strftime('%Y%m%d-%H%M%S')}"
     output = distributed.from_first(options.output or Path("runs") / run)
     with locked(output) if is_first else nullcontext():
@@ -355,7 +383,8 @@ def train(given: dict[str, Any]) -> None:
         trainer = build_trainer(model, data, options, device, output)
         if is_first and not options.resume:
             write_json(output / "settings.json", options.of_the_run())
-        # else the run ended before it had saved anything
+        # A new run has no last.pt, and neither has one that ended before its first checkpoint: the
+        # latter starts again from the beginning.
         if distributed.from_first((output / "last.pt").exists()):
             trainer.resume()
         run_to_the_end(trainer, output, how_to_resume=command_to_resume(given, output))
@@ -368,10 +397,9 @@ def train(given: dict[str, Any]) -> None:
 
 
 def claim(output: Path, options: Config) -> None:
-    """Make sure that a run may write to its folder, and clear away what a
-    killed one left half written.
+    """Check that a run may write to its folder, and delete temporary files of a killed one.
 
-    Raises ValueError for a new run where the folder is in use.
+    Raises ValueError where a new run would write into a folder that is not empty.
     """
     if not options.resume and {*output.iterdir()} - {output / ".lock", *unfinished(output)}:
         raise ValueError(f"{output} is not empty: go on with its run by --resume, or use another "
@@ -381,8 +409,11 @@ def claim(output: Path, options: Config) -> None:
 
 
 def run_to_the_end(trainer: Trainer, output: Path, how_to_resume: str) -> None:
-    """Train to the end. A stop, and an error that has its cause outside this program, say what is
-    kept, and the command that goes on."""
+    """Train to the end.
+
+    If the training stops, or fails for a reason outside this program, the exception that is raised
+    says what was saved, and which command continues the run.
+    """
     try:
         with stopping_on_signals(trainer):
             trainer.fit()
@@ -395,12 +426,14 @@ def run_to_the_end(trainer: Trainer, output: Path, how_to_resume: str) -> None:
         kept = f"{output / 'last.pt'} holds epoch {epoch}" + (
             f" and {steps} steps of the next" if steps else "")
         kept = kept if epoch or steps else "nothing was saved yet"
+        # A run that has diverged would do so again: there is no use in resuming it.
         if not isinstance(stop, Diverged):
             kept += f"; go on with: {how_to_resume}"
         raise type(stop)(f"{str(stop) or 'stopped'}; {kept}") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit status: 0, 2 after an error, 130 after a stop (as of Ctrl-C)."""
     def tell(message: str) -> int:
         who = f"process {distributed.rank()}: " if distributed.size() > 1 else ""
         print(f"error: {who}{message}", file=sys.stderr)
@@ -409,6 +442,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = config.parse(argv)
     if "data" in given:
         given["data"] = absolute(given["data"])
+    # Errors that the user can do something about become one line, faults keep their traceback.
     try:
         with distributed.connected():
             train(given)

@@ -1,10 +1,10 @@
-"""A long run: one step written out, epochs around it, and what lets it stop and go
-on: checkpoints and resume.
+"""The training of a run: one step written out, the epochs around it, checkpoints and resuming.
 
-    trainer = Trainer(model, train_loader, Recipe(epochs=20), device, class_names=names, test_loader=test_loader)
+    trainer = Trainer(model, train_loader, Recipe(epochs=20), device, class_names=names,
+                      test_loader=test_loader)
     history = trainer.fit()
 
-With `output`, a folder, the run is kept there: history.csv, best.pt and last.pt (Trainer._save).
+With `output`, a folder, the run is stored there: history.csv, best.pt and last.pt (Trainer._save).
 """
 import csv
 import math
@@ -37,40 +37,47 @@ COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "s
 
 
 class Stopped(RuntimeError):
-    """A run that was asked to stop, and has saved where it stands."""
+    """The run was asked to stop, and has saved its state."""
 
 
 class TrainingError(RuntimeError):
-    """A run that can't go on, or can't start. The message is one line: what
-    happened and the way out."""
+    """A run that can't start or can't go on. The message is one line: what happened and what to do
+    about it."""
 
 
 class Diverged(TrainingError):
-    """A run whose loss, gradients or weights are no longer finite. Going on from last.pt
-    would lead there again."""
+    """The loss, the gradients or the weights are no longer finite.
+
+    Resuming from last.pt would end in the same way, as a resumed run repeats the same steps.
+    """
 
 
 class EpochMetrics:
-    """Sums over the images of an epoch that this process has trained on. Losses, right answers and
-    norms are summed on the device, so that no step waits for it."""
+    """Sums over the images of an epoch that this process has trained on: loss and right answers.
+
+    The sums are kept on the device. Reading a number from a GPU waits until it has finished all
+    work, so a step only adds to them.
+    """
 
     def __init__(self, device: torch.device, loss: float = 0.0, correct: int = 0, images: int = 0):
-        """The sums start at nothing, or where an interrupted epoch stood."""
-        exact = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+        """Start from zero, or from the sums of an epoch that was interrupted."""
+        # Over a million images a float32 sum would lose digits. MPS has no float64.
+        exact = torch.float32 if device.type == "mps" else torch.float64
         self.loss = torch.tensor(loss, dtype=exact, device=device)
         self.correct = torch.tensor(correct, device=device)
         self.images = images
-        # of the gradients: nan or inf once it was in a step
+        # Gradient norms of all steps. One step with nan or inf makes the sum nan or inf as well, so
+        # a single look at it, later, checks them all.
         self.norm = torch.zeros((), dtype=exact, device=device)
 
     def add(
         self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, count: int,
     ) -> None:
-        """The mean loss [] of a batch of logits [batch, num_classes], whose first `count`
-        images are to be counted.
+        """Add a batch: its mean loss [] and its logits [batch, num_classes].
 
-        labels: class numbers [batch], or after mixup shares of each class [batch, num_classes], of
-        which the largest counts as the label.
+        labels: class numbers [batch], or after mixup the shares of the classes
+            [batch, num_classes], of which the largest counts as the label.
+        count: only the first so many images count; 0 for a micro-batch that only fills up a step.
         """
         labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
         self.loss += loss.detach().to(self.loss) * count
@@ -78,20 +85,20 @@ class EpochMetrics:
         self.images += count
 
     def total(self) -> dict[str, float]:
-        """The sums of all processes, as numbers: this waits for the device."""
+        """The sums over all processes, as Python numbers. This waits for the device."""
         loss, correct, images = distributed.total(self.loss.item(), self.correct.item(),
                                                   self.images)
         return {"loss": loss, "correct": int(correct), "images": int(images)}
 
 
 def images_of(loader: DataLoader) -> int:
-    """How many images a loader gives this process in an epoch."""
+    """The number of images that a loader gives this process in an epoch."""
     sampler: Any = loader.sampler  # has a length, but torch types it as any iterable
     return len(sampler)
 
 
 def random_state(device: torch.device) -> dict:
-    """Where PyTorch's random numbers stand, on the CPU and on the device of this process."""
+    """The states of PyTorch's random number generators, on the CPU and on this device."""
     state = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
         state[device.type] = torch.get_device_module(device).get_rng_state()
@@ -99,7 +106,7 @@ def random_state(device: torch.device) -> dict:
 
 
 def set_random_state(state: dict, device: torch.device) -> None:
-    """Go on from a random_state; one of another kind of device says nothing of this one."""
+    """Restore a `random_state`. One from another type of device restores the CPU's alone."""
     torch.set_rng_state(state["cpu"])
     if device.type != "cpu" and device.type in state:
         torch.get_device_module(device).set_rng_state(state[device.type])
@@ -108,17 +115,18 @@ def set_random_state(state: dict, device: torch.device) -> None:
 class Trainer:
     """One run: trains `model` by `recipe`.
 
-    After a stop, `resume` and `fit` go on from the last.pt in `output` and give the weights of the
-    uninterrupted run (on a CPU bit for bit; a GPU may add in another order): the random numbers of
-    an epoch follow from seed and epoch alone. `stop_soon`, which a signal handler may call, saves
-    after the next step and raises Stopped.
+    After a stop, `resume` and then `fit` continue from the last.pt in `output`. They give the
+    weights that the uninterrupted run would have given: bit for bit on a CPU, while a GPU may add
+    in another order. This is possible because the random numbers of an epoch follow from the seed
+    and the epoch alone. `stop_soon`, which a signal handler may call, makes `fit` save after the
+    current step and raise Stopped.
 
-    val_loader: images held out of the training set; best.pt is the epoch with the
-        highest accuracy on them.
-    output: the folder of the run; None keeps nothing. It gets history.csv (COLUMNS, a row an
-        epoch), last.pt and best.pt, which utils.load_model reads.
-    settings: plain values to keep in the checkpoints, beside class names and architecture.
-    views: how a test image is seen more than once (predictions.views_of); None: as it is.
+    val_loader: images held out of the training set; best.pt is the epoch with the highest accuracy
+        on them.
+    output: the folder of the run, for history.csv (COLUMNS, one row per epoch), last.pt and
+        best.pt, which utils.load_model reads. None writes nothing.
+    settings: plain values to store in the checkpoints, with the class names and the architecture.
+    views: the views of a test image to average over (predictions.views_of); None: the image alone.
     compile: use torch.compile. shard: split the weights over the processes (FSDP2).
     Raises ValueError where these contradict one another.
     """
@@ -130,10 +138,14 @@ class Trainer:
         settings: dict | None = None, views: Callable[[torch.Tensor], list[torch.Tensor]]
         | None = None, compile: bool = False, shard: bool = False,
     ):
-        self.recipe, self.device, self.output = recipe, device, None if output is None else Path(output)
+        self.recipe, self.device, self.output = (
+            recipe, device, None if output is None else Path(output))
+        # What every checkpoint says about the model, so that it can be rebuilt from the file alone.
         self.description: dict[str, Any] = {
             "class_names": list(class_names), "architecture": getattr(model, "settings", {}),
             "settings": settings or {}}
+        # Sharding comes before `to`: it moves one block after the other to the device, so that the
+        # whole model never has to fit on it.
         if shard:
             if distributed.size() == 1:
                 raise ValueError("shard splits the weights over several processes: start them by "
@@ -141,10 +153,10 @@ class Trainer:
             if recipe.ema:
                 raise ValueError("with shard no running average of the weights is kept: leave out "
                                  "ema")
-            distributed.shard(model, device)  # takes a block after the other to the device
+            distributed.shard(model, device)
         self.model = model.to(device)
 
-        # Data. A loader of the caller's own has one micro-batch a step, which counts as a whole.
+        # Data. make_loader's batches come as micro-batches; any other DataLoader gives whole ones.
         loaders = {"train": train_loader, "val": val_loader, "test": test_loader}
         self.loaders = {part: loader for part, loader in loaders.items() if loader is not None}
         batches = getattr(train_loader, "batch_sampler", None)
@@ -154,43 +166,50 @@ class Trainer:
                              "deal out the images")
         self.micro_batches = self.batches.gradient_accumulation if self.batches else 1  # of a step
         self.steps_per_epoch = len(train_loader) // self.micro_batches
-        self.images_per_epoch = len(self.batches.sampler) if self.batches else images_of(train_loader)
+        # Of all processes together, where images_of counts those of this one.
+        self.images_per_epoch = (len(self.batches.sampler) if self.batches
+                                 else images_of(train_loader))
 
-        # Optimizer, schedule, average
+        # The optimizer and its learning rates, and the running average of the weights. The
+        # schedule counts steps, so it needs to know how many the whole run will take.
         self.optimizer = recipe.optimizer(self.model)
         self.schedule = recipe.schedule(self.optimizer, recipe.epochs * self.steps_per_epoch)
         self.average = None
         if recipe.ema:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),
                                          use_buffers=True)
-        self.mixup = v2.MixUp(alpha=recipe.mixup,
-                              num_classes=len(class_names)) if recipe.mixup else None
+        self.mixup = (v2.MixUp(alpha=recipe.mixup, num_classes=len(class_names))
+                      if recipe.mixup else None)
 
-        # Three faces of one model: what a step calls, what is kept, what is tested
+        # One model under four names: `model` holds the weights, `trained` is what a step calls,
+        # `final_model` is the result that is kept, `tested` is what is evaluated.
         self.trained: nn.Module = self.model
         if compile:
             compiled: Any = torch.compile(self.model)  # a module, which torch types as any callable
             self.trained = compiled
+        # FSDP2 already averages gradients over the processes; otherwise DDP has to.
         if distributed.size() > 1 and not shard:
             self.trained = DistributedDataParallel(self.trained)
         self.final_model = self.average.module if self.average else self.model
         self.tested = AveragedOverViews(self.final_model, views) if views else self.final_model
 
-        # Where the run stands
+        # The progress of the run
         self.history: list[dict] = []
-        self.steps = 0  # done in the epoch that has begun
-        self.begun: dict | None = None  # what a resumed run takes up in the middle of an epoch
-        self.saved = 0, 0  # whole epochs, and steps of the next one, that last.pt holds
+        self.steps = 0  # of the current epoch
+        self.begun: dict | None = None  # the state of an unfinished epoch, set by `resume`
+        self.saved = 0, 0  # whole epochs, and steps of the next one, that last.pt contains
         self.stopping = False
 
     def fit(self) -> list[dict]:
-        """Train the epochs that are left. Returns the history: a dict with COLUMNS for each epoch,
-        as far as there are loaders for them.
+        """Train the epochs that are left.
 
-        Raises Stopped after stop_soon, Diverged where loss, gradients or weights are no longer
-        finite, and TrainingError where a file can't be written; last.pt stays.
+        Returns the history, a dict for each epoch, with those of COLUMNS for which there are
+        loaders. Raises Stopped after `stop_soon`, Diverged where the loss, the gradients or the
+        weights are no longer finite, and TrainingError where a file can't be written. In each case
+        the previous last.pt remains.
         """
         done, epochs, images = len(self.history), self.recipe.epochs, self.images_per_epoch
+        # A resumed run shows the progress, and counts the seconds, of the whole epoch.
         shown = done * images + (self.begun["sums"]["images"] if self.begun else 0)
         self.start = time.perf_counter() - (self.begun["seconds"] if self.begun else 0)
         hidden = True if distributed.rank() else None  # None: hidden where there is no terminal
@@ -201,7 +220,9 @@ class Trainer:
                 for part in ("test", "val"):
                     if part in self.loaders:
                         row[f"{part}_loss"], row[f"{part}_acc"] = self.evaluate(part)
+                # The time of an epoch includes its evaluation, but not the writing of the files.
                 row["seconds"], self.start = time.perf_counter() - self.start, time.perf_counter()
+                # With steps at 0, _save knows that the epoch is complete.
                 self.history.append(row)
                 self.steps = 0
                 self._save()
@@ -210,36 +231,41 @@ class Trainer:
                                      f"{row[f'{part}_acc']:.3f}"
                                      for part in ("train", "test") if f"{part}_loss" in row)
                     tqdm.write(f"epoch {epoch + 1:>3}/{epochs}{scores}   {row['seconds']:.1f} s")
+                # After the last epoch the run is complete, and a wish to stop is met anyway.
                 if distributed.any_of(self.stopping) and epoch + 1 < epochs:
                     raise Stopped
         return self.history
 
     def stop_soon(self, *_: object) -> None:
-        """Save after the step that is under way, and raise Stopped from `fit`. It can
-        serve as a signal handler."""
+        """Make `fit` save after the current step and raise Stopped. Usable as a signal handler."""
         self.stopping = True
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """The steps of an epoch that are left. Returns its mean loss and accuracy, as met on the
-        way, and its first learning rate."""
+        """Do the steps of an epoch that are left.
+
+        Returns the mean loss and the accuracy over all its training images, each measured when the
+        image was shown, and the learning rate of its first step.
+        """
         begun, self.begun = self.begun, None
         self.steps = begun["steps"] if begun else 0
         if self.batches:
             self.batches.set_epoch(epoch, self.steps)
-        # draws a random number, but not where workers go on from before
+        # Starting the iterator draws a random number, except where the workers of the last epoch
+        # are kept. So the seed is set after it, and an epoch is the same in both cases.
         batches = iter(self.loaders["train"])
-        # Dropout, stochastic depth and mixup of this epoch; other processes
-        # have other random numbers.
+        # The seed of dropout, stochastic depth and mixup, another one for each epoch and process.
+        # Large primes keep seeds of different runs apart; NumPy takes seeds below 2^32 only.
         set_seeds((self.recipe.seed + epoch * 1_000_003 + distributed.rank() * 7_919) % 2**32)
-        # else other processes than before go on
+        # A run may be resumed with more processes than it had: the new ones have no state to restore.
         if begun and distributed.rank() < len(begun["random"]):
             set_random_state(begun["random"][distributed.rank()], self.device)
         self.lr = begun["lr"] if begun else self.optimizer.param_groups[0]["lr"]
-        # Process 0 takes over what all had counted before a stop: their sums
-        # are added up in the end.
+        # The stored sums are those of all processes. Process 0 alone starts from them, as the sums
+        # of the processes are added at the end of the epoch.
         self.metrics = EpochMetrics(self.device,
                                     **(begun["sums"] if begun and distributed.rank() == 0 else {}))
 
+        # Evaluation has left the model in evaluation mode: back to dropout and stochastic depth.
         self.trained.train()
         while self.steps < self.steps_per_epoch:
             self._step(batches)
@@ -252,7 +278,8 @@ class Trainer:
         """One step of the optimizer: from the next batch to new weights."""
         self.optimizer.zero_grad()
         shown = 0
-        # Gradient accumulation: the gradients of the micro-batches add up to that of the batch.
+        # Gradient accumulation: backward() adds to the gradients that are there, so those of the
+        # micro-batches add up to that of the whole batch.
         for micro_batch in range(self.micro_batches):
             images, labels = next(batches)
             images, labels = images.to(self.device), labels.to(self.device)
@@ -261,7 +288,8 @@ class Trainer:
             count, weight = self._count_and_weight(micro_batch, len(images))
 
             with self._averaging_gradients(micro_batch):
-                with autocast(self.device):  # the loss is computed in float32 in any case
+                # bfloat16 where the GPU has it; autocast computes the loss in float32 in any case.
+                with autocast(self.device):
                     logits = self.trained(images)  # [batch, num_classes]
                     loss = F.cross_entropy(logits, labels,
                                            label_smoothing=self.recipe.label_smoothing)
@@ -269,6 +297,7 @@ class Trainer:
             self.metrics.add(loss, logits, labels, count)
             shown += count
 
+        # The gradient is whole only now, so this is the place to clip its norm (Table 3).
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.metrics.norm += distributed.whole_tensor(norm)
         self.optimizer.step()
@@ -278,30 +307,39 @@ class Trainer:
 
         self.steps += 1
         self._show_progress(shown)
-        # else it is saved anyway
+        # A signal may reach one process alone, but all must stop at the same step: the others would
+        # wait for its gradients. After the last step of an epoch, `fit` saves and stops anyway.
         if distributed.any_of(self.stopping) and self.steps < self.steps_per_epoch:
             self._save()
             raise Stopped
 
     def _count_and_weight(self, micro_batch: int, images: int) -> tuple[int, float]:
-        """(images of this micro-batch that count, what their mean loss weighs in that of
-        the batch). The weights of a batch sum to the number of processes, as gradients
-        are averaged over these."""
+        """(images of this micro-batch that count, weight of its mean loss in that of the batch).
+
+        Micro-batches may differ in size, so each counts by its share of the batch's images. The
+        weights of a batch sum to the number of processes, because DDP and FSDP2 divide the sum of
+        the processes' gradients by it.
+        """
         if self.batches is None:
             return images, 1.0
         count, of_batch = self.batches.images(self.steps * self.micro_batches + micro_batch)
         return count, count * distributed.size() / of_batch
 
     def _averaging_gradients(self, micro_batch: int) -> AbstractContextManager:
-        """Gradients are averaged over the processes once a step: with its last micro-batch."""
+        """A context in which DDP exchanges gradients with the last micro-batch of a step alone.
+
+        One exchange per step is enough, as gradients are added up before it; each costs time.
+        """
         is_last = micro_batch + 1 == self.micro_batches
-        return nullcontext() if is_last or not isinstance(self.trained,
-                                                          DistributedDataParallel) else (
-            self.trained.no_sync())
+        return (nullcontext() if is_last or not isinstance(self.trained, DistributedDataParallel)
+                else self.trained.no_sync())
 
     def _show_progress(self, images: int) -> None:
-        """Move the bar on by so many images of this process. Only where it is drawn again are the
-        sums read, as that waits for the device; on a CPU always."""
+        """Advance the bar by this number of images of this process.
+
+        The sums are read, which waits for the device, only when the bar is drawn again, which tqdm
+        does some times a second. On a CPU there is nothing to wait for.
+        """
         drawn = self.bar.update(images * distributed.size())
         if drawn or self.device.type == "cpu":
             self._raise_unless_finite()
@@ -320,15 +358,16 @@ class Trainer:
         steps = len(self.history) * self.steps_per_epoch + self.steps
         lr = self.recipe.lr * self.recipe.lr_factor(max(steps - 1, 0),
                                                     self.recipe.epochs * self.steps_per_epoch)
-        where = f"epoch {len(self.history) + 1}, seen at step {self.steps} of {self.steps_per_epoch}"
+        where = (f"epoch {len(self.history) + 1}, seen at step {self.steps} of "
+                 f"{self.steps_per_epoch}")
         return Diverged(f"{what} in {where}, at a learning rate of {lr:.2g}: try a lower --lr, "
                         "with another --output")
 
     def evaluate(self, part: str) -> tuple[float, float]:
-        """(mean loss, accuracy) on "val" or "test" of the model that is kept; the loss is
-        without label smoothing."""
+        """(mean loss, accuracy) of the final model on "val" or "test", without label smoothing."""
         loader = self.loaders[part]
         images = images_of(loader)
+        # Each process evaluates its share of the images; sums, unlike means, can be added up.
         with distributed.whole(self.model), autocast(self.device):
             loss, accuracy = engine.test_step(self.tested, loader, F.cross_entropy, self.device)
         loss, correct, count = distributed.total(loss * images, accuracy * images, images)
@@ -339,26 +378,30 @@ class Trainer:
         in order, on the CPU."""
         with distributed.whole(self.model), autocast(self.device):
             mine = predict_all(self.tested, self.loaders[part])
-        # Process r has the images r, r + size, r + 2 size, ...
+        # Process r has the images r, r + size, r + 2 size, ...: taking one from each in turn
+        # restores their order. The last round may lack some, which zip_longest fills with None.
         probabilities, labels = (
             torch.stack([row for rows in zip_longest(*parts) for row in rows if row is not None])
             for parts in zip(*distributed.from_all(mine)))
         return probabilities, labels
 
     def resume(self) -> None:
-        """Take up the run that `output` holds, after the last step that was saved.
+        """Restore the run in `output`, so that `fit` continues after the last step that was saved.
 
-        Raises ValueError without `output`, and CheckpointError where there is no run in it, or one
+        Raises ValueError without `output`, and CheckpointError where it contains no run, or a run
         with other data, another model or another recipe.
         """
         if self.output is None:
             raise ValueError("a run without a folder can't be resumed: give the trainer its output")
         path = self.output / "last.pt"
+        # Process 0 reads the file for all, as the others may run on machines that do not have it.
         checkpoint = distributed.from_first(read_checkpoint(path) if distributed.rank() == 0
                                             else {})
         if "training" not in checkpoint:
             raise CheckpointError(f"{path} has a model alone, as best.pt does, and not what "
                                   "training needs to go on: use it as --weights of a new run")
+
+        # Going on with anything else than before would end in weights that no recipe describes.
         if (checkpoint["class_names"], checkpoint["images_of_an_epoch"]) != (
                 self.description["class_names"], self.images_per_epoch):
             raise CheckpointError(f"the data have changed since {path} was made, in their classes "
@@ -375,8 +418,8 @@ class Trainer:
 
         # Weights and AdamW's averages are whole in the file; here they may be split over processes.
         training = checkpoint["training"]
-        self.model.load_state_dict(distributed.sharded_like(training["model"],
-                                                            self.model.state_dict()))
+        self.model.load_state_dict(
+            distributed.sharded_like(training["model"], self.model.state_dict()))
         parameters = [parameter for group in self.optimizer.param_groups
                       for parameter in group["params"]]
         for index, state in training["optimizer"]["state"].items():
@@ -384,6 +427,7 @@ class Trainer:
             state.update(distributed.sharded_like(state, averages))
         self.optimizer.load_state_dict(training["optimizer"])
         self.schedule.load_state_dict(training["scheduler"])
+        # The count belongs to the average: at 0, the next update would overwrite it.
         if self.average:
             self.average.module.load_state_dict(checkpoint["model"])
             self.average.n_averaged.fill_(training["averaged"])
@@ -392,25 +436,27 @@ class Trainer:
         self.saved = len(self.history), self.begun["steps"] if self.begun else 0
 
     def _save(self) -> None:
-        """Write into `output`, if any: last.pt, and after a whole epoch history.csv and, where it
-        is the best on the images held out, best.pt.
+        """Write last.pt into `output`, if any; after a whole epoch history.csv as well, and best.pt
+        where this epoch is the best so far on the held-out images.
 
-        last.pt comes last: a run that is killed before it goes on from further back, and
-        writes all of them again.
+        last.pt is written last. A run that is killed before that resumes from the previous one and
+        writes all three again, so that the files never disagree for good.
         """
+        # Weights that are not finite must not replace those of the last good step.
         weights = distributed.gathered(self.model.state_dict())
         if not all(tensor.isfinite().all() for tensor in weights.values()):
             raise self._diverged("the weights are not finite")
         if self.output is None:
             return
 
-        # What using the model needs; and what going on needs beside it, in the
-        # middle of an epoch too.
+        # `checkpoint` is what it takes to use the model. With `ema` that is the average, while the
+        # training continues from the weights themselves, under training["model"].
         checkpoint = {
             **self.description, "model": self.average.module.state_dict() if self.average
             else weights, "epoch": len(self.history), "images_of_an_epoch": self.images_per_epoch,
             "recipe": asdict(self.recipe), "history": self.history,
         }
+        # `training` is what it takes to resume, and `begun` within it, in the middle of an epoch.
         training: dict[str, Any] = {
             "model": weights, "optimizer": distributed.gathered(self.optimizer.state_dict()),
             "scheduler": self.schedule.state_dict(),
@@ -425,6 +471,7 @@ class Trainer:
         files: dict[str, Callable[[Path], None]] = {}
         if not self.steps:
             files["history.csv"] = self._write_history
+            # Among equally good epochs the last one is kept, as it has been trained longest.
             if "val" in self.loaders and (
                     self.history[-1]["val_acc"] >= max(row["val_acc"] for row in self.history)):
                 files["best.pt"] = partial(torch.save, checkpoint)
