@@ -1,9 +1,8 @@
-"""The options of a run, each described once: a field of Config is the option, its type,
-default, bounds and help.
+"""The options of a run, each described once: a field of Config gives its type, default, bounds and
+help. The command's parser, its help, the checks and settings.json are made from these fields.
 
-What suits few photos, many photos and digits differs: PRESETS has what each of them sets. What
-follows from data and device, `complete` fills in. The command's parser, its help, the checks and
-settings.json are made from the fields.
+PRESETS has the values that suit few photos, many photos and digits. `complete` fills in what
+follows from the data and the device.
 """
 import argparse
 import math
@@ -20,12 +19,13 @@ from going_modular.recipe import Recipe, check_bounds, option
 from going_modular.vit import VARIANTS
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # below 1,000 training images, which are soon known by heart
+    # Below 1,000 training images a model soon knows them by heart: strong augmentation and
+    # regularisation. Chosen on other classes of Food-101 (benchmarks/recipe_search.py).
     "few": dict(
         images_shown=45_000, min_scale=0.25, trivial_augment=0.5, test_crops=3, drop_path=0.2,
         weight_decay=0.5, mixup=0.5),
     "many": {},  # the options' own defaults
-    # writing slants and varies, but has no mirror image and no colour
+    # Handwriting slants and varies in width, but a mirrored digit is none, and ink has no colour.
     "digits": dict(
         min_scale=1.0, stretch=1.0, flip=False, color_jitter=0.0, turn=12.0, shear=0.15, zoom=0.12,
         shift=0.05, test_shifts=True),
@@ -35,16 +35,14 @@ GROUPS = ("data", "model", "training", "output")
 
 @dataclass(kw_only=True)
 class Config(Recipe):
-    """All options of a run, complete. None stands for "as the variant says"
-    in the sizes of the model.
+    """All options of a run. For the sizes of the model, None means that of the variant (Table 1).
 
     Raises ValueError for values out of bounds, or that contradict one another.
     """
 
     data: str = option(
-        "a folder with train/CLASS/ and test/CLASS/, or one "
-        "of " + ", ".join(NAMES) + "; auto takes the photos where they can be had, else drawn food",
-        "auto", group="data")
+        "a folder with train/CLASS/ and test/CLASS/, or one of " + ", ".join(NAMES) + "; auto takes "
+        "the photos where they can be had, else drawn food", "auto", group="data")
     preset: str = option(
         f"one of {', '.join(PRESETS)}: values for options that are not given; default: digits for "
         "mnist and drawn_digits, else few below 1,000 training images", group="data")
@@ -138,50 +136,55 @@ class Config(Recipe):
         "go on with the run in --output, with its options", False, group="output", per_call=True)
 
     def of_the_run(self) -> dict:
-        """What is kept in settings.json and in checkpoints: all options that a run
-        that goes on must keep."""
+        """What settings.json and the checkpoints store: the options that may not change when the
+        run is resumed."""
         return {each.name: getattr(self, each.name) for each in fields(self)
                 if not each.metadata["per_call"]}
 
     def recipe(self) -> Recipe:
-        """The part of the options that decides how is trained."""
+        """Those of the options that make up the recipe."""
         return Recipe(**{each.name: getattr(self, each.name) for each in fields(Recipe)})
 
 
+# In the order of --help: group by group, where a dataclass lists inherited fields first.
 OPTIONS = {each.name: each for group in GROUPS for each in fields(Config)
            if each.metadata["group"] == group}
-TYPES = {name: next(part for part in get_args(kind) if part is not type(None)) if get_args(kind)
-         else kind
-         for name, kind in get_type_hints(Config).items()}
+# What a given value is converted to: int for the type hint int as well as for int | None.
+TYPES = {
+    name: (next(part for part in get_args(kind) if part is not type(None)) if get_args(kind)
+           else kind)
+    for name, kind in get_type_hints(Config).items()}
 
 
 def flag(name: str) -> str:
-    """An option as it is typed: --batch-size."""
+    """The option as it is typed on the command line, such as --batch-size."""
     return f"--{name.replace('_', '-')}"
 
 
 def help_text(name: str) -> str:
-    """What --help says of an option: what it is, its default, and what each preset sets where
-    that is another value."""
+    """The text of --help for an option: its meaning, its default, and the presets that set another
+    value."""
     default, text = OPTIONS[name].default, OPTIONS[name].metadata["help"]
     values = {preset: values[name] for preset, values in PRESETS.items()
               if values.get(name, default) != default}
     if default is not MISSING and default is not None and TYPES[name] is not bool:
         text += f" (default: {in_words(default)})"
     if values:
-        text += f" ({', '.join(f'{preset}: {in_words(value)}' for preset, value in values.items())})"
+        text += (
+            f" ({', '.join(f'{preset}: {in_words(value)}' for preset, value in values.items())})")
     return text
 
 
 def in_words(value: Any) -> str:
-    """A value as a person would write it: on or off, 0.25."""
+    """A value as text: on or off for a truth value, numbers in short, such as 0.25."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def parse(argv: Sequence[str] | None) -> dict[str, Any]:
-    """The options that were given, by name; those that were not are absent."""
+    """The options that were given, by name. Those that were not given are absent."""
+    # SUPPRESS leaves them out: a default in their place could not be told from a given value.
     parser = argparse.ArgumentParser(
         "python -m going_modular.train", argument_default=argparse.SUPPRESS, allow_abbrev=False,
         description="Train a Vision Transformer on images and say how well it learned. Without any "
@@ -192,7 +195,7 @@ def parse(argv: Sequence[str] | None) -> dict[str, Any]:
     for name, each in OPTIONS.items():
         section, text = sections[each.metadata["group"]], help_text(name)
         if TYPES[name] is bool:
-            # what a preset may turn on can be turned off again
+            # An option that a preset may switch on gets a --no- form, to switch it off again.
             either = any(name in values for values in PRESETS.values())
             action = argparse.BooleanOptionalAction if either else "store_true"
             section.add_argument(flag(name), action=action, help=text)
@@ -203,13 +206,14 @@ def parse(argv: Sequence[str] | None) -> dict[str, Any]:
 
 
 def check(given: dict[str, Any]) -> None:
-    """Raise ValueError for a given option that makes no sense whatever the data are."""
+    """Raise ValueError for an option that makes no sense, whatever the data are."""
     for name, value in given.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, not {value}")
         check_bounds(OPTIONS[name], value)
     if given.get("preset", "few") not in PRESETS:
         raise ValueError(f"unknown preset {given['preset']!r}: choose one of {', '.join(PRESETS)}")
+    # Of two options that set the same thing, one would be ignored without a word.
     if "epochs" in given and "images_shown" in given:
         raise ValueError(f"{flag('images_shown')} sets the epochs: leave out it or "
                          f"{flag('epochs')}")
@@ -225,8 +229,9 @@ def check(given: dict[str, Any]) -> None:
 
 
 def words_of_before(stored: dict[str, Any]) -> dict[str, Any]:
-    """What a settings.json lacks that was written before there were presets: flips and shifts
-    hung on the data's name.
+    """The options that a settings.json from before there were presets lacks.
+
+    Such a run chose flips and shifts by the name of its data set.
     """
     digits = Path(stored["data"]).name in ("mnist", "drawn_digits")
     shifts = digits and stored["test_crops"] == 5
@@ -242,10 +247,11 @@ def complete(
     given: dict[str, Any], data: ImageData, device: torch.device,
     stored: dict[str, Any] | None = None,
 ) -> Config:
-    """The options of a run on these data: those given, before those stored by the run that goes on,
-    before what the preset sets, before what follows from data and device, before the defaults.
+    """The options of a run on these data.
 
-    None counts as not given. Raises ValueError for what makes no sense.
+    The value of each comes from the first of these that has one: `given` (where None counts as not
+    given), `stored` by the run that is resumed, the preset, what follows from the data and the
+    device, the default. Raises ValueError for values that make no sense.
     """
     given = {name: value for name, value in given.items() if value is not None}
     check(given)
@@ -253,7 +259,8 @@ def complete(
     by_size = "few" if len(data.train) < 1000 else "many"
     preset = known.get("preset", by_size if data.flip else "digits")
     values = {**PRESETS[preset], **known, "preset": preset}
-    # What is asked for takes the place of the other way that a preset sets.
+    # A test image is seen in crops or in shifts. Where one of them is given, it replaces the other,
+    # which the preset may have set.
     if given.get("test_shifts"):
         values["test_crops"] = 1
     elif "test_crops" in given:
@@ -261,24 +268,26 @@ def complete(
     if values.get("data", "auto") == "auto":
         values["data"] = data.name
 
-    # the model and its sizes
+    # The model and its sizes: ViT-B/16 as in the paper, or what a CPU can train in minutes.
     if values.get("weights") is None:
         values.setdefault("pool", "token")
         values.setdefault("model", "Mini" if device.type == "cpu" or data.image_size else "B/16")
     size = values.setdefault("image_size", data.image_size or default_image_size(device))
     model = values.get("model")
-    # the largest patch that leaves 7 x 7 patches or more
+    # The largest patch that divides the image and leaves 7 x 7 patches or more.
     if model and "/" not in model and size > 0:
-        values.setdefault("patch_size",
-                          max(patch for patch in range(1, max(size // 7, 1) + 1)
-                              if size % patch == 0))
+        values.setdefault("patch_size", max(
+            patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0))
+    # Wider models need smaller steps: the learning rate falls in proportion to 1 / hidden_size.
+    # Fine-tuning starts from good weights, which large steps would undo.
     if "lr" not in values:
-        # an unknown one is refused later
+        # An unknown variant is refused later, with a message of its own.
         variant = VARIANTS.get((model or "Mini").partition("/")[0], {})
         width = values.get("hidden_size") or variant.get("hidden_size", 96)
         values["lr"] = 5e-4 if values.get("weights") else Config.lr * 96 / max(width, 96)
 
-    # how often each image is shown
+    # How often each image is shown. Few images are repeated within an epoch, so that it is long
+    # enough for its checkpoint and evaluation to be worth their time.
     repeats = values.setdefault("repeats", math.ceil(1000 / len(data.train)))
     shown = values.get("images_shown", Config.images_shown)
     values.setdefault("epochs", max(5, round(shown / len(data.train) / repeats)))

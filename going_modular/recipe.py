@@ -1,5 +1,5 @@
-"""How to train, and what follows from it: optimizer, learning rate, mixed precision. Every training
-in this package takes them from here.
+"""The training recipe, and what follows from it: optimizer, learning rate, mixed precision. Every
+training in this package takes them from here.
 
     recipe = Recipe(epochs=20)
     optimizer = recipe.optimizer(model)
@@ -22,12 +22,13 @@ def option(
 ) -> Any:
     """A field of a dataclass that the command offers as an option (config.Config).
 
-    least, above, most, below: the bounds of its value. per_call: whether a run that goes on
-        may be given another value.
+    least, above, most, below: the bounds of its value; least and most are allowed themselves.
+    per_call: whether a resumed run may have another value.
     """
     bounds = {"at least": least, "above": above, "at most": most, "below": below}
-    return field(default=default, metadata={"help": help, "bounds": bounds, "group": group,
-                                            "per_call": per_call})
+    return field(
+        default=default,
+        metadata={"help": help, "bounds": bounds, "group": group, "per_call": per_call})
 
 
 def check_bounds(option: Field, value: Any) -> None:
@@ -43,9 +44,11 @@ def check_bounds(option: Field, value: Any) -> None:
 
 @dataclass(kw_only=True)
 class Recipe:
-    """What decides, together with model and data, which weights come out. The defaults
-    are for some thousand images on a CPU; Table 3 has the paper's. Raises ValueError for
-    a value out of bounds."""
+    """The settings that, together with model and data, determine the trained weights.
+
+    The defaults suit some thousands of images on a CPU; the paper's values are in Table 3.
+    Raises ValueError for a value out of bounds.
+    """
 
     epochs: int = option("epochs to train; default: as many as show --images-shown images, but 5 "
                          "at least", above=0)
@@ -71,26 +74,28 @@ class Recipe:
             check_bounds(each, getattr(self, each.name))
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """AdamW for all parameters of a model, which must lie on its device already."""
+        """AdamW for all parameters of a model, which must be on its device already."""
+        # One kernel for all parameters, instead of several for each, where PyTorch has it.
         fused = next(model.parameters()).device.type in ("cpu", "cuda")
         return torch.optim.AdamW(parameter_groups(model, self.weight_decay), lr=self.lr,
                                  betas=(0.9, self.beta2), fused=fused)
 
     def lr_factor(self, step: int, total_steps: int) -> float:
-        """The learning rate of a step (from 0 on) as a share of the highest."""
+        """The learning rate of a step (counted from 0) as a share of the highest."""
         return warmup_cosine(step, round(self.warmup * total_steps), total_steps)
 
     def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
-        """Sets the optimizer's learning rate to that of step 0, and with each
-        `step()` to that of the next."""
+        """A scheduler that has set the optimizer's learning rate to that of step 0; each `step()`
+        sets it to that of the next step."""
         return LambdaLR(optimizer, lambda step: self.lr_factor(step, total_steps))
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups for AdamW: the weight matrices of linear layers and convolutions decay; biases,
-    LayerNorms, class token and position embeddings do not."""
+    """Two groups for AdamW: weight decay applies to the weight matrices of linear layers and
+    convolutions, and not to biases, LayerNorms, class token and position embeddings."""
     decayed = [module.weight for module in model.modules()
                if isinstance(module, (nn.Linear, nn.Conv2d))]
+    # By identity, because `in` would compare the values of tensors.
     names = {id(parameter) for parameter in decayed}
     others = [parameter for parameter in model.parameters() if id(parameter) not in names]
     return [{"params": decayed, "weight_decay": weight_decay},
@@ -98,22 +103,23 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
-    """The learning rate of a step (from 0 on) as a share of the highest: a linear rise,
-    then half a cosine to 0."""
+    """The learning rate of a step (counted from 0) as a share of the highest: a linear rise, then
+    half a cosine to 0."""
+    # step + 1, because a first step at a learning rate of 0 would change nothing.
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    return 0.5 * (1
-                  + math.cos(math.pi * (step - warmup_steps) / max(total_steps - warmup_steps, 1)))
+    return 0.5 * (
+        1 + math.cos(math.pi * (step - warmup_steps) / max(total_steps - warmup_steps, 1)))
 
 
 def clip_and_schedule(
     optimizer: torch.optim.Optimizer, schedule: LRScheduler, clip_norm: float,
 ) -> None:
-    """Let each `optimizer.step()` clip the gradients' norm before it, and set the
-    next learning rate after it.
+    """Make `optimizer.step()` clip the norm of the gradients before each step, and set the next
+    learning rate after it.
 
-    So a loop that knows of neither, as engine.train_step, trains with both. (Trainer
-    has them in its own step.)
+    A loop that does neither itself, such as engine.train_step, then trains with both. (Trainer does
+    both in its own step.)
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
@@ -126,15 +132,15 @@ def clip_and_schedule(
 
 def autocast(device: torch.device) -> AbstractContextManager:
     """A context in which matrix products and attention are computed in bfloat16 where that is fast:
-    on NVIDIA's GPUs since Ampere. Older ones, as the T4, only emulate bfloat16; there, and
-    elsewhere, it changes nothing."""
+    on NVIDIA's GPUs since Ampere. Older ones such as the T4 only emulate bfloat16. There, and on
+    other devices, the context changes nothing."""
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
 class MixedPrecision(nn.Module):
-    """A model that computes under `autocast` and returns float32, for loops that know nothing of
-    it: weights, LayerNorms, residual sums and logits stay in float32."""
+    """A model that computes under `autocast` and returns float32, for loops without mixed
+    precision of their own. Weights, LayerNorms, skip connections and logits stay in float32."""
 
     def __init__(self, model: nn.Module, device: torch.device | str):
         super().__init__()

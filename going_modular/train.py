@@ -344,7 +344,7 @@ def train(given: dict[str, Any]) -> None:
         if is_first:
             print(text, flush=True)
 
-    # Data. Drawing or downloading them takes a while the first time, and only process 0 does it.
+    # Data. Drawing or downloading them takes a while the first time, and process 0 does it for all.
     # Images are cached at twice the size that the model sees, to leave room for random crops. That
     # size has to be known before the other options are completed, as those depend on the data.
     source = given.get("data", stored.get("data", "auto"))
@@ -433,7 +433,7 @@ def run_to_the_end(trainer: Trainer, output: Path, how_to_resume: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit status: 0, 2 after an error, 130 after a stop (as of Ctrl-C)."""
+    """The command. Returns its exit status: 0, 2 after an error, or 130 after a stop by a signal."""
     def tell(message: str) -> int:
         who = f"process {distributed.rank()}: " if distributed.size() > 1 else ""
         print(f"error: {who}{message}", file=sys.stderr)

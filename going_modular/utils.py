@@ -1,5 +1,5 @@
-"""Seeds, device, files: what several modules need. Checkpoints are read as tensors and plain
-values, never as code."""
+"""Seeds, device and files, for several modules. Checkpoints are read as tensors and plain values,
+never as code."""
 import dataclasses
 import os
 import pickle
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message is one line: which file, what
-    is wrong, the way out."""
+    """A checkpoint that cannot be used. The message is one line: which file it is, what is wrong
+    with it, and what to do."""
 
 
 @dataclasses.dataclass
 class RunInfo:
-    """What belongs to a trained model besides its weights: what is needed to use it,
-    and how it came about."""
+    """What belongs to a trained model besides its weights: how to use it and how it was trained."""
 
     class_names: list[str]
     image_size: int  # pixels
@@ -42,32 +41,35 @@ def set_seeds(seed: int = 42) -> None:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """A torch device by name; "auto" takes the first there is of CUDA, Apple's MPS, and the CPU.
+    """A torch device by name; "auto" takes the first available of CUDA, Apple's MPS and the CPU.
 
     Raises ValueError where this machine lacks the device.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = ("cuda" if torch.cuda.is_available() else
+                "mps" if torch.backends.mps.is_available() else "cpu")
+    # An empty tensor shows whether the device works, and not only whether its name is valid.
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA raises the latter
         reason = str(error).split("\n")[0]
         raise ValueError(f"there is no device {name!r} on this machine that can be used "
-                         f"({reason}): "
-                         "use --device cpu") from None
+                         f"({reason}): use --device cpu") from None
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it and rename it:
-    `path` is whole at any moment.
+    """Let `write` fill a temporary file beside `path`, then rename it, so that `path` is a complete
+    file at any moment.
 
-    Where that fails, on a full disk for example, the file of before stays, and
-    nothing half written is left.
+    If that fails, for example on a full disk, the previous file stays and the temporary one is
+    deleted.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
-        with open(temporary, "r+b") as file:  # Windows syncs no file that is open for reading alone
+        # To the disk before the renaming: after a power failure the new name could otherwise stand
+        # for an empty file. Windows syncs no file that is open for reading alone, hence r+b.
+        with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
@@ -86,13 +88,13 @@ def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Pat
 
 
 def load_tensors(path: str | Path, mmap: bool = False) -> Any:
-    """What torch.save wrote, on the CPU: tensors and plain values alone.
+    """Read a file of torch.save onto the CPU, if it contains only tensors and plain values.
 
-    mmap: map the file into memory instead of reading it, where its form allows that
-        (PyTorch 1.6 and later).
+    mmap: map the file into memory instead of reading it, which the format of PyTorch 1.6 and later
+        allows.
 
-    Raises CheckpointError where the file is missing, cut short, or holds anything else (code
-    in a pickle is never run).
+    Raises CheckpointError where the file is missing, cut short, or contains anything else. Code in
+    a pickle is never run.
     """
     path = Path(path)
     if not path.is_file():
@@ -110,6 +112,7 @@ def load_tensors(path: str | Path, mmap: bool = False) -> Any:
 
 
 def _is_ours(checkpoint: object) -> bool:
+    # Only what load_model and Trainer.resume rely on.
     kinds = {"model": dict, "architecture": dict, "settings": dict, "class_names": list,
              "epoch": int}
     return (isinstance(checkpoint, dict)
@@ -139,13 +142,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_model(run_folder_or_checkpoint: str | Path) -> "tuple[ViT, RunInfo]":
-    """Load a trained model, in evaluation mode on the CPU, from a run folder (its
-    last.pt) or from a checkpoint.
+    """Load a trained model from a run folder (its last.pt) or from a checkpoint, in evaluation mode
+    and on the CPU.
 
     Raises CheckpointError as read_checkpoint does, and where the weights do not fit the
     architecture beside them.
     """
-    from going_modular.datasets.views import eval_transform  # all else here needs no other module
+    # Imported here, so that the rest of this module depends on no other.
+    from going_modular.datasets.views import eval_transform
     from going_modular.vit import ViT
 
     path = Path(run_folder_or_checkpoint)
