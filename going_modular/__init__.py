@@ -1,2 +1,4 @@
-"""The finished code of the notebooks: the Vision Transformer, its data, its training.
-Each module does one job."""
+"""The finished code of the notebooks: the Vision Transformer, its data and its training.
+
+Each module does one job.
+"""

@@ -41,8 +41,8 @@ class Config(Recipe):
     """
 
     data: str = option(
-        "a folder with train/CLASS/ and test/CLASS/, or one of " + ", ".join(NAMES) + "; auto takes "
-        "the photos where they can be had, else drawn food", "auto", group="data")
+        "a folder with train/CLASS/ and test/CLASS/, or one of " + ", ".join(NAMES) + "; auto "
+        "takes the photos where they can be had, else drawn food", "auto", group="data")
     preset: str = option(
         f"one of {', '.join(PRESETS)}: values for options that are not given; default: digits for "
         "mnist and drawn_digits, else few below 1,000 training images", group="data")

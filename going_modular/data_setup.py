@@ -1,10 +1,11 @@
-"""Data sets by name or folder -> PIL images -> transforms -> DataLoaders; downloads.
+"""From the name or folder of a data set to its DataLoaders.
 
     data = load("auto")  # photos, or drawn food where there is no network
     train, held_out = split(data.train, 0.15, seed=0)
     loader = make_loader(train, train_transform(64), batch_size=32, shuffle=True)
 
-The work is done in going_modular/datasets, one module for each job; here they have one name.
+The work is done in going_modular/datasets, with a module for each job; this module gathers their
+public names.
 """
 import os
 from collections.abc import Callable
@@ -43,9 +44,9 @@ def create_dataloaders(train_dir: str | Path, test_dir: str | Path, transform: C
                        ) -> tuple[DataLoader, DataLoader, list[str]]:
     """(training loader, test loader, class names) of two folders of CLASS/IMAGE files.
 
-    transform: any callable on an RGB PIL image, for both.
+    transform: any callable on an RGB PIL image, for both loaders.
     Training batches are shuffled; no image is dropped.
-    Raises DataError where a folder is missing or empty, or the two hold other classes.
+    Raises DataError where a folder is missing or empty, or where the two have different classes.
     """
     train, test, class_names = list_train_and_test(train_dir, test_dir)
     train_loader, test_loader = (

@@ -1,5 +1,5 @@
-"""Several processes, one for each GPU, as torchrun starts them: who is this one, sums
-over all, sharded weights.
+"""Several processes, one for each GPU, as torchrun starts them: their numbers, sums over all of
+them, sharded weights.
 
     torchrun --nproc_per_node=4 -m going_modular.train ...
 
@@ -20,30 +20,30 @@ Value = TypeVar("Value")
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Join the other processes for as long as this lasts, each with a GPU of
-    its own where there is one.
-
-    An error is not followed by a farewell: on GPUs that waits for the others, who may wait for this
-    process. It must end now; torchrun sees that and ends them.
-    """
+    """Connect to the other processes for the time of the context, each with a GPU of its own where
+    there is one."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    # NCCL is for the gradients on GPUs, Gloo for numbers and objects on the CPU. The others wait
+    # while process 0 downloads or draws the data, hence the long timeout.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=60))
+    # Not in a finally: after an error, on GPUs, this would wait for the other processes, which may
+    # be waiting for this one. It has to end at once; torchrun notices that and ends the others.
     yield
     dist.destroy_process_group()
 
 
 def rank() -> int:
-    """The number of this process, from 0 on. Process 0 prints and writes."""
+    """The number of this process, counted from 0. Process 0 prints and writes."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -62,7 +62,7 @@ def any_of(flag: bool) -> bool:
 
 
 def from_first(value: Value) -> Value:
-    """The value that process 0 has."""
+    """The value of process 0, in all processes."""
     values = [value]
     if size() > 1:
         dist.broadcast_object_list(values, src=0)
@@ -79,7 +79,8 @@ def from_all(value: Value) -> list[Value]:
 
 @contextmanager
 def first_goes_ahead() -> Iterator[None]:
-    """Process 0 does what is inside before all others: they find what it has downloaded."""
+    """Let process 0 run the body before all others, so that they find what it has downloaded."""
+    # All meet at one barrier: the others before the body, process 0 after it.
     if rank() > 0:
         dist.barrier()
     yield
@@ -90,14 +91,15 @@ def first_goes_ahead() -> Iterator[None]:
 def shard(model: nn.Module, device: torch.device) -> None:
     """Split the weights of a ViT over the processes (FSDP2), block by block, each on its `device`.
 
-    Weights, gradients and the averages of AdamW are then held in shares; the weights of a block are
-    gathered while it computes, and those of all blocks during an evaluation (`whole`). With
-    autocast, a copy in bfloat16 of a block's weights stays from its forward to its backward pass,
-    unless checkpointing computes it anew.
+    Each process then has a part of the weights, of the gradients and of AdamW's averages. The
+    weights of a block are gathered while it computes, and those of all blocks during an evaluation
+    (`whole`). With autocast, a bfloat16 copy of a block's weights stays in memory from its forward
+    to its backward pass, unless gradient checkpointing computes it again.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard  # a second to import, and seldom needed
+    from torch.distributed.fsdp import fully_shard  # takes a second to import, and is seldom needed
 
+    # Blocks first: what is left, embeddings and head, forms the last group, of the whole model.
     mesh = init_device_mesh(device.type, (size(),))
     for block in model.get_submodule("blocks").children():
         fully_shard(block, mesh=mesh)
@@ -106,9 +108,12 @@ def shard(model: nn.Module, device: torch.device) -> None:
 
 @contextmanager
 def whole(model: nn.Module) -> Iterator[None]:
-    """Keep all weights of a sharded model in each process: its processes may then evaluate
-    different numbers of batches."""
-    # Each is an FSDPModule, a class that takes a second to import.
+    """Gather all weights of a sharded model in each process for the time of the context.
+
+    Gathering takes all processes at once, so without this they could not evaluate different numbers
+    of batches. For other models the context changes nothing.
+    """
+    # A sharded module is an FSDPModule. That class takes a second to import, hence the hasattr.
     shards: list[Any] = [module for module in model.modules() if hasattr(module, "unshard")]
     for module in shards:
         module.set_reshard_after_forward(False, recurse=False)
@@ -117,19 +122,20 @@ def whole(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module in shards:
-            # as fully_shard sets it
+            # As fully_shard had set it: the root stays gathered, as its backward pass comes first.
             module.set_reshard_after_forward(module is not model, recurse=False)
             module.reshard()
 
 
 def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that is sharded (a DTensor) as a whole one on its device; others as they are."""
+    """The whole tensor, on its device, of a sharded one (a DTensor). Others are returned as they
+    are."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def gathered(values: Any) -> Any:
-    """Tensors, in dicts and lists of any depth, as whole ones on the CPU where they are
-    sharded; others as they are."""
+    """The same dicts and lists, of any depth, with whole tensors on the CPU in place of sharded
+    ones."""
     if isinstance(values, dict):
         return {key: gathered(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -138,8 +144,8 @@ def gathered(values: Any) -> Any:
 
 
 def sharded_like(values: dict, like: dict) -> dict:
-    """Whole tensors, sharded as those of the same name in `like` are; what is not sharded
-    there stays as it is."""
+    """Whole tensors, sharded in the same way as those of the same name in `like`. Where those are
+    not sharded, the tensors stay as they are."""
     def sharded(value: Any, like: Any) -> Any:
         if not hasattr(like, "full_tensor"):
             return value

@@ -1,5 +1,4 @@
-"""Pictures of data: loss curves, confusion matrix, sheets of predictions. One palette, safe
-for the colour-blind."""
+"""Figures of results: loss curves, confusion matrix, sheets of predictions."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,22 +9,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-# Okabe and Ito, 2008
+# The palette of all figures, which colour-blind readers can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"
 
 
 def as_text(name: str) -> str:
-    """A name as matplotlib can draw it: without formulas between dollars, and without bytes
-    that are no characters."""
+    """A name that matplotlib can draw: dollar signs do not start a formula, and bytes of a file
+    name that are not valid text become question marks."""
     return name.replace("$", r"\$").encode("utf-8", "replace").decode()
 
 
 def plot_loss_curves(results: dict[str, list[float]], num_classes: int | None = None) -> Figure:
-    """Loss and accuracy against epochs, for what `engine.train` returns: train_loss,
-    train_acc, test_loss, test_acc.
+    """Loss and accuracy against epochs, from the result of `engine.train`: a dict with train_loss,
+    train_acc, test_loss and test_acc.
 
-    With num_classes, a line shows the loss of a guess that gives every class the
-    same share, ln(num_classes).
+    With num_classes, a line shows the loss of equal probabilities for all classes, ln(num_classes).
     """
     epochs = range(1, len(results["train_loss"]) + 1)
     marker = "o" if len(epochs) < 2 else None  # a line through one point can't be seen
@@ -38,6 +36,7 @@ def plot_loss_curves(results: dict[str, list[float]], num_classes: int | None = 
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].set_ylim(0, 1)
+    # The loss of a model that knows nothing, to compare the curves with.
     if num_classes:
         axes[0].axhline(np.log(num_classes), color=GREY, linestyle="--",
                         label=f"equal shares, ln({num_classes})")
@@ -51,6 +50,7 @@ def plot_confusion_matrix(matrix: torch.Tensor, class_names: Sequence[str]) -> F
     for up to 20 classes."""
     class_names, counts = [as_text(name) for name in class_names], matrix.cpu().numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # Beyond 20 classes, numbers and names would be too small to read.
     few = len(class_names) <= 20
     side = 2.6 + 0.55 * len(class_names) if few else 9
     figure, axis = plt.subplots(figsize=(side + 1.2, side), layout="constrained")
@@ -70,8 +70,7 @@ def plot_predictions(
     images: Sequence[Image.Image | torch.Tensor], probabilities: torch.Tensor,
     class_names: Sequence[str], labels: Sequence[int] | None = None, columns: int = 6,
 ) -> Figure:
-    """A sheet of images, each under its most probable class; a wrong one is red
-    and tells the true class.
+    """A sheet of images, each under its most probable class: a wrong one is red, with the true one.
 
     images: PIL images, or tensors [3, height, width] in [-1, 1]; probabilities
         [len(images), num_classes].
@@ -83,7 +82,7 @@ def plot_predictions(
     for axis in axes.flat:
         axis.axis("off")
     for i, (axis, image) in enumerate(zip(axes.flat, images)):
-        if isinstance(image, torch.Tensor):
+        if isinstance(image, torch.Tensor):  # from [-1, 1] to [0, 1]
             axis.imshow((image.permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1).cpu().numpy())
         else:
             axis.imshow(image)

@@ -20,9 +20,12 @@ IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def central_crops(images: torch.Tensor, crops: int) -> list[torch.Tensor]:
-    """The images [batch, C, size, size] as so many central squares, two or more, from the whole
-    down to 0.65 of its side, scaled up to the same size; and each of them mirrored. A model trained
-    on random crops has seen things larger than they are in whole images (Touvron et al., 2019)."""
+    """Views of images [batch, C, size, size]: `crops` central squares, at least two, whose sides go
+    from the whole down to 0.65 of it, scaled up to the same size, and each of them mirrored.
+
+    A model trained on random crops has seen objects larger than they appear in whole images
+    (Touvron et al., 2019), so closer views suit it better.
+    """
     size, views = images.shape[-1], []
     for i in range(crops):
         side = round(size * (1 - 0.35 * i / (crops - 1)))
@@ -39,10 +42,13 @@ def shifts(images: torch.Tensor) -> list[torch.Tensor]:
 
 
 def views_of(settings: dict) -> Callable[[torch.Tensor], list[torch.Tensor]] | None:
-    """How a run with these settings sees a test image more than once (--test-crops, --test-shifts):
-    images [batch, C, size, size] -> a list of such batches. None: as it is."""
+    """The function that makes the views of a test image for a run with these settings
+    (--test-crops, --test-shifts): images [batch, C, size, size] -> a list of such batches.
+
+    None where the image itself is the only view.
+    """
     crops, of_digits = settings.get("test_crops", 1), settings.get("test_shifts")
-    # before that option existed, five crops of digits were five shifts
+    # Checkpoints from before --test-shifts existed: there, five crops of digits meant five shifts.
     if of_digits is None and crops == 5:
         of_digits = Path(str(settings.get("data"))).name in ("mnist", "drawn_digits")
     if of_digits:
@@ -51,14 +57,18 @@ def views_of(settings: dict) -> Callable[[torch.Tensor], list[torch.Tensor]] | N
 
 
 class AveragedOverViews(nn.Module):
-    """A model whose answer is the mean over views of an image (test-time augmentation): images
-    [batch, C, size, size] -> log-probabilities [batch, num_classes]."""
+    """A model that averages its probabilities over views of an image (test-time augmentation):
+    images [batch, C, size, size] -> log-probabilities [batch, num_classes].
+
+    Log-probabilities serve as logits, as their softmax is the probabilities again.
+    """
 
     def __init__(self, model: nn.Module, views: Callable[[torch.Tensor], list[torch.Tensor]]):
         super().__init__()
         self.model, self.views = model, views
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        # All views in one batch: [views * batch, C, size, size]
         views = self.views(images)
         probabilities = self.model(torch.cat(views)).softmax(dim=-1)
         return probabilities.unflatten(0, (len(views), -1)).mean(dim=0).log()
@@ -72,9 +82,10 @@ class Prediction(NamedTuple):
 
 
 def predict(model: nn.Module, image_or_path: Image.Image | str | Path, info: RunInfo) -> Prediction:
-    """Classify one image, as its run did, with what `utils.load_model` returned.
+    """Classify one image with a model and its info from `utils.load_model`.
 
-    Raises DataError where the file is no sound image.
+    The image is transformed, and views of it are averaged, as in the evaluation of the model's run.
+    Raises DataError where the file is not a valid image.
     """
     image = image_or_path if isinstance(image_or_path, Image.Image) else read_image(image_or_path)
     batch = info.transform(image.convert("RGB")).unsqueeze(0)
@@ -102,10 +113,11 @@ def pred_and_plot_image(
 ) -> None:
     """Classify an image file and draw it with its class and probability, in a new pyplot figure.
 
-    Any model goes. Without a transform, a model of `weights.load` uses its own
+    It works with any classifier. Without a transform, a model of `weights.load` uses its own
     (model.preprocessing); for others the image is resized to image_size (height, width) and
-    normalised with ImageNet's mean and deviation. For a model of `train`, give
+    normalised with ImageNet's mean and standard deviation. For a model of `train`, pass
     info.transform of `utils.load_model`.
+
     device: where to run; None leaves the model where it is.
     """
     if device is not None:
@@ -123,8 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                                      description="Classify images.")
     parser.add_argument("run", help="the folder of a run, or a checkpoint (.pt)")
     parser.add_argument("images", nargs="+", metavar="image", help="image files")
-    parser.add_argument("--save", metavar="FILE", help="save a picture of the images and their "
-                        "classes, as PNG")
+    parser.add_argument("--save", metavar="FILE",
+                        help="save a picture of the images and their classes, as PNG")
     args = parser.parse_args(argv)
     try:
         model, info = load_model(args.run)
@@ -137,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             probabilities = torch.tensor([list(prediction.probabilities.values())
                                           for prediction in predictions])
             plots.save(plots.plot_predictions(images, probabilities, info.class_names), args.save)
-    except (ValueError, OSError) as error:  # what is wrong with a file or a checkpoint, in one line
+    except (ValueError, OSError) as error:  # a file or checkpoint that cannot be read: one line
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

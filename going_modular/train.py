@@ -297,8 +297,9 @@ def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
     curves = {name: [row[name] for row in trainer.history] for name in names}
     figure, recipe = plots.plot_loss_curves(curves, classes), trainer.recipe
     if recipe.label_smoothing or recipe.mixup:
-        figure.axes[0].set_title("smoothed or mixed labels in training raise its loss, not that of "
-                                 "the test", fontsize="small", color=plots.GREY)
+        figure.axes[0].set_title(
+            "smoothed or mixed labels in training raise its loss, not that of the test",
+            fontsize="small", color=plots.GREY)
     plots.save(figure, output / "loss_curves.png")
     plots.save(plots.plot_confusion_matrix(matrix, data.class_names),
                output / "confusion_matrix.png")

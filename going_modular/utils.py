@@ -112,7 +112,7 @@ def load_tensors(path: str | Path, mmap: bool = False) -> Any:
 
 
 def _is_ours(checkpoint: object) -> bool:
-    # Only what load_model and Trainer.resume rely on.
+    # The keys of every checkpoint of Trainer, with the types that load_model relies on.
     kinds = {"model": dict, "architecture": dict, "settings": dict, "class_names": list,
              "epoch": int}
     return (isinstance(checkpoint, dict)

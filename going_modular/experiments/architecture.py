@@ -1,8 +1,8 @@
-"""The experiments of notebook 11: many small trainings that differ in one thing each.
+"""The experiments of notebook 11: many short trainings, each of which differs in one thing.
 
-Each experiment has rows, each row is trained with several seeds. benchmarks/architecture.py
-trains them all and writes measured/architecture.json; the notebook shows that file and
-trains a few rows again.
+An experiment has rows, and each row is trained with several seeds. benchmarks/architecture.py
+trains them all and writes measured/architecture.json. The notebook shows that file, and trains a
+few of the rows again.
 """
 import json
 import statistics
@@ -21,8 +21,7 @@ from going_modular.vit import ViT, count_macs
 
 
 class Setup(TypedDict):
-    """What all rows on a data set share: how much is trained and how; the base model;
-    what is varied around it."""
+    """What all rows on a data set share: the training, the base model, and what is varied."""
 
     train_images: int
     epochs: int
@@ -35,6 +34,7 @@ class Setup(TypedDict):
     scaling: dict[str, tuple[int, ...]]  # a setting of ViT: its other values
 
 
+# Drawn digits take seconds a row, in the notebook; CIFAR-100 takes a GPU.
 SETUPS: dict[str, Setup] = {
     "drawn_digits": dict(
         train_images=2000, epochs=8, batch_size=50, lr=4e-3, shift=1, flip=False,
@@ -51,7 +51,7 @@ SETUPS: dict[str, Setup] = {
         scaling=dict(num_layers=(3, 12, 24), hidden_size=(96, 384, 768), mlp_size=(96, 1536, 6144),
                      patch_size=(8, 2))),
 }
-# of each row: 0, 1, ...
+# The number of seeds of each row: 0, 1, ...
 SEEDS = {"positions": 5, "positions_faster": 5, "pooling": 3, "scaling": 3}
 
 
@@ -68,15 +68,16 @@ class Images(NamedTuple):
 
 
 def load(name: str) -> Images:
-    """A data set of SETUPS: train_images pictures, the same ones each time, and its whole test set.
+    """A data set of SETUPS: `train_images` training images, always the same, and all test images.
 
-    Raises DataError where it can't be had.
+    Raises DataError where the data set is not available.
     """
     size, data, parts = SETUPS[name], data_setup.load(name), []
     transform = data_setup.eval_transform(size["base"]["image_size"])
     picked = torch.randperm(len(data.train),
                             generator=torch.Generator().manual_seed(0))[: size["train_images"]]
     for part, indices in ((data.train, picked.tolist()), (data.test, range(len(data.test)))):
+        # The slice keeps one channel of the digits, which the transform has repeated to three.
         targets = data_setup.labels(part)
         parts.append(torch.stack([transform(part[i][0])[: size["base"]["in_channels"]]
                                   for i in indices]))
@@ -87,9 +88,10 @@ def load(name: str) -> Images:
 def rows(name: str) -> dict[str, dict[str, dict]]:
     """The experiments on a data set of SETUPS: experiment -> row -> what it changes.
 
-    positions: Table 8 · positions_faster: the same at twice the learning rate · pooling: class
-    token against mean, each at several learning rates (Figure 9) · scaling: depth, width, MLP and
-    patches, one at a time (Figure 8).
+    positions: Table 8.
+    positions_faster: the same at twice the learning rate.
+    pooling: class token against mean, each at several learning rates (Figure 9).
+    scaling: depth, width, MLP and patches, one at a time (Figure 8).
     """
     size = SETUPS[name]
     return {
@@ -98,27 +100,32 @@ def rows(name: str) -> dict[str, dict[str, dict]]:
                              for kind in POSITION_VARIANTS},
         "pooling": {f"{pool} {lr:g}": {"pool": pool, "lr": lr} for pool in ("token", "mean")
                     for lr in size["lrs"]},
-        "scaling": {"base": {},
-                    **{f"{what} {value}": {what: value} for what, values in size["scaling"].items()
+        "scaling": {"base": {}, **{f"{what} {value}": {what: value}
+                                   for what, values in size["scaling"].items()
                                    for value in values}},
     }
 
 
 def build(name: str, changes: dict, num_classes: int) -> ViT:
-    """The base model of a data set of SETUPS, with the changes of a row; a head has as many
-    numbers as in the base."""
+    """The base model of a data set of SETUPS, with the changes of a row.
+
+    The size of a head is that of the base model, so a wider model has more heads.
+    """
     architecture = {key: value for key, value in changes.items() if key not in ("positions", "lr")}
     settings: dict[str, Any] = {**SETUPS[name]["base"], **architecture, "num_classes": num_classes}
     if "hidden_size" in changes:
         base = SETUPS[name]["base"]
-        settings["num_heads"] = max(1, changes["hidden_size"]
-                                    * base["num_heads"] // base["hidden_size"])
+        settings["num_heads"] = max(
+            1, changes["hidden_size"] * base["num_heads"] // base["hidden_size"])
     return POSITION_VARIANTS[changes.get("positions", "1-D")](**settings)
 
 
 def batches(data: Images, size: Setup) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """An epoch in random order; each batch as a whole is moved by up to `shift` pixels,
-    and mirrored if `flip`."""
+    """The batches (images [batch, C, H, W], labels [batch]) of an epoch, in random order.
+
+    Each batch is moved by up to `shift` pixels as a whole, and with `flip`, half of them are
+    mirrored. One random shift for a batch costs next to nothing, unlike one for each image.
+    """
     side, shift = data.train.shape[-1], size["shift"]
     for indices in torch.randperm(len(data.train)).split(size["batch_size"]):
         images = F.pad(data.train[indices], [shift] * 4, mode="replicate")
@@ -132,8 +139,11 @@ def batches(data: Images, size: Setup) -> Iterator[tuple[torch.Tensor, torch.Ten
 def train(
     model: ViT, data: Images, size: Setup, lr: float, device: torch.device | str = "cpu",
 ) -> dict:
-    """Train a model by the recipe of notebook 09, without a line of output. Returns test_acc,
-    test_loss, train_acc (of the last epoch, on the way), macs (of one image) and seconds."""
+    """Train a model by the recipe of notebook 09, without printing.
+
+    Returns test_acc, test_loss, train_acc (of the last epoch, measured while training), macs (of
+    one image) and seconds.
+    """
     data, model = data.to(device), model.to(device)
     recipe = Recipe(epochs=size["epochs"], lr=lr)
     optimizer = recipe.optimizer(model)
@@ -153,7 +163,7 @@ def train(
 def run(
     name: str, changes: dict, seed: int, data: Images, device: torch.device | str = "cpu",
 ) -> dict:
-    """Build and train one row with one seed, which sets the first weights, the order of the
+    """Build and train one row with one seed, which determines the initial weights, the order of the
     images and their shifts."""
     torch.manual_seed(seed)
     model = build(name, changes, num_classes=int(data.train_labels.max()) + 1)
@@ -163,9 +173,11 @@ def run(
 def measure(
     name: str, experiment: str, data: Images, device: torch.device | str = "cpu",
 ) -> dict[str, dict]:
-    """Train all rows of an experiment with all seeds, and print a line for each. Returns row
-    -> test_acc, test_loss and train_acc, each a list with a value a seed; macs; and the
-    median of the seconds."""
+    """Train all rows of an experiment with all seeds, and print a line for each row.
+
+    Returns a dict for each row: test_acc, test_loss and train_acc, each a list with a value for
+    each seed; macs; and seconds, the median over the seeds.
+    """
     results = {}
     for row, changes in rows(name)[experiment].items():
         runs = [run(name, changes, seed, data, device) for seed in range(SEEDS[experiment])]
@@ -179,6 +191,6 @@ def measure(
 
 
 def cached() -> dict:
-    """What benchmarks/architecture.py measured: data set -> its settings, and "results": experiment
-    -> what `measure` returns."""
+    """The log of benchmarks/architecture.py: for each data set its settings, and under "results",
+    for each experiment, the result of `measure`."""
     return json.loads((MEASURED / "architecture.json").read_text())

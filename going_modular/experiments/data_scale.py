@@ -1,11 +1,12 @@
-"""Figures 3 and 4 of the paper in small: what pre-training is worth, against the
-number of pictures it had.
+"""Figures 3 and 4 of the paper on a small scale: how useful pre-training is, against the number of
+images that it had.
 
-    model = pretrain("ViT", dishes(50), samples=3_500, seed=0, device=device)  # on 50 drawings of each of seven dishes
-    probe_accuracy(model, task)                                                # what it tells about other dishes
+    # Pre-train on 50 drawings of each of seven dishes, then classify other dishes.
+    model = pretrain("ViT", dishes(50), samples=3_500, seed=0, device=device)
+    probe_accuracy(model, task)
 
-benchmarks/data_scale.py does so for a ViT, a CNN and a ViT without labels, two lengths and several
-seeds, and writes measured/data_scale.json.
+benchmarks/data_scale.py does this for a ViT, a CNN and a ViT that learns without labels, with two
+lengths of training and several seeds, and writes measured/data_scale.json.
 """
 import copy
 import json
@@ -36,10 +37,10 @@ KINDS = ("ViT", "CNN")
 
 
 def dishes(count: int, test_count: int = 40) -> ImageData:
-    """`count` drawings of each of the seven dishes that are no pizza, steak or
-    sushi, and others to test.
+    """`count` drawings of each of the seven dishes other than pizza, steak and sushi, and others to
+    test on.
 
-    Drawing i of a dish is the same whatever the count, so a larger set holds the smaller ones.
+    Drawing i of a dish is the same for any count, so a larger set contains the smaller ones.
     """
     def draw(split: int, count: int) -> data_setup.ArrayImages:
         images = [np.asarray(drawn.draw_food(dish, np.random.default_rng([2, label, split, index])))
@@ -58,22 +59,25 @@ def first(images: ImageSet, count: int) -> Subset:
 
 
 def new_model(kind: str, num_classes: int, seed: int) -> ViT | nn.Sequential:
-    """A model that knows nothing yet, one of KINDS."""
+    """A new model with random weights, one of KINDS."""
     torch.manual_seed(seed)
-    return cnn(num_classes, CNN_WIDTH) if kind == "CNN" else ViT(
-        num_classes=num_classes, **VIT_SIZES)
+    return (cnn(num_classes, CNN_WIDTH) if kind == "CNN"
+            else ViT(num_classes=num_classes, **VIT_SIZES))
 
 
 def transforms() -> tuple[data_setup.RandomView, Callable]:
-    """For training and for testing, at the size of the ViT."""
+    """The transforms for training and for testing, at the image size of the ViT."""
     size = VIT_SIZES["image_size"]
     return data_setup.train_transform(size, min_scale=0.6), data_setup.eval_transform(size)
 
 
 def loaders(data: ImageData, samples: int, seed: int, epochs: int) -> tuple[DataLoader, DataLoader]:
-    """Random views of the training pictures, `samples` of them in so many epochs; and the
-    test pictures as they are.
-    Raises ValueError where samples is no multiple of epochs times the number of pictures."""
+    """Loaders of random views of the training images, `samples` of them over all epochs, and of the
+    test images as they are.
+
+    Raises ValueError where samples is not a multiple of epochs times the number of images.
+    """
+    # Each epoch shows every image equally often.
     repeats, rest = divmod(samples, epochs * len(data.train))
     if rest or not repeats:
         raise ValueError(f"{samples} samples are no multiple of {epochs} times {len(data.train)} "
@@ -86,12 +90,11 @@ def loaders(data: ImageData, samples: int, seed: int, epochs: int) -> tuple[Data
 def pretrain(
     kind: str, data: ImageData, samples: int, seed: int, device: torch.device, epochs: int = 2,
 ) -> ViT | nn.Sequential:
-    """A new model, one of KINDS, trained by the recipe of notebook 09 until it has seen
-    `samples` pictures, each time another crop. It is tested, and prints a line, after each of
-    `epochs` equal parts of that.
+    """A new model, one of KINDS, trained by the recipe of notebook 09 on `samples` views.
 
-    Few pictures are shown often, many seldom: all runs of one length cost the same. Raises
-    ValueError as `loaders`.
+    Whether there are few images, each shown often, or many, each shown seldom: all runs of one
+    length cost the same. After each of `epochs` equal parts the model is tested, and a line is
+    printed. Raises ValueError as `loaders` does.
     """
     train, test = loaders(data, samples, seed, epochs)
     model = new_model(kind, len(data.class_names), seed)
@@ -103,8 +106,8 @@ def pretrain(
 def pretrain_masked(
     data: ImageData, samples: int, seed: int, device: torch.device, epochs: int = 2,
 ) -> masked.MaskedPatchPrediction:
-    """The same for a ViT that learns without labels, by masked patch prediction; the ViT
-    is the result's `vit`."""
+    """The same for a ViT that learns without labels, by masked patch prediction. The ViT is the
+    attribute `vit` of the result."""
     train, _ = loaders(data, samples, seed, epochs)
     torch.manual_seed(seed)
     task = masked.MaskedPatchPrediction(ViT(num_classes=len(data.class_names), **VIT_SIZES))
@@ -128,8 +131,8 @@ def fine_tuned_accuracy(
     model: ViT | nn.Sequential, task: ImageData, seed: int, device: torch.device, count: int = 80,
     epochs: int = 4, lr: float = 0.03,
 ) -> float:
-    """The test accuracy after fine-tuning on the first `count` images of each class as in
-    Appendix B.1.1, with a head of zeros; the model itself is left as it is."""
+    """The test accuracy after fine-tuning on the first `count` images of each class as in Appendix
+    B.1.1, with a head of zeros. The model itself is not changed."""
     if isinstance(model, ViT):
         model = finetune.new_head(model, len(task.class_names))
     else:
@@ -140,6 +143,7 @@ def fine_tuned_accuracy(
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         model[-1] = head
+    # Three random views of each image in an epoch.
     view, plain = transforms()
     train = data_setup.make_loader(first(task.train, count), view, 32, shuffle=True, seed=seed,
                                    repeats=3)
@@ -148,5 +152,5 @@ def fine_tuned_accuracy(
 
 
 def measured() -> dict:
-    """What benchmarks/data_scale.py measured: its settings, and a row for each run."""
+    """The log of benchmarks/data_scale.py: its settings, and a row for each run."""
     return json.loads((MEASURED / "data_scale.json").read_text())

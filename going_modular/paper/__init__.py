@@ -1,2 +1,2 @@
-"""What the paper does with a Vision Transformer: look inside, fine-tune, probe, mask
-patches, other positions."""
+"""What the paper does with a Vision Transformer: inspect it, fine-tune it, probe it, pre-train it
+on masked patches, and vary its positions."""

@@ -1,9 +1,10 @@
-"""Look inside a trained ViT: what has it learned, and from which patches does its
-answer come? Figures 6 and 7.
+"""Look inside a trained ViT: what it has learned, and which patches its answer depends on (Figures
+6 and 7).
 
     components, shares = inspection.filter_components(model)  # Figure 7, left
-    similarity = inspection.position_similarity(model)  # centre
-    distances = inspection.attention_distance(inspection.attentions(model, images), patch_size=16)  # right
+    similarity = inspection.position_similarity(model)  # Figure 7, centre
+    attentions = inspection.attentions(model, images)
+    distances = inspection.attention_distance(attentions, patch_size=16)  # Figure 7, right
 
     maps = inspection.rollout_maps(model, images)  # [batch, rows, columns]
     plt.imshow(inspection.overlay(images, maps)[0])  # Figure 6
@@ -19,19 +20,22 @@ from going_modular.vit import ViT
 
 @torch.no_grad()
 def filter_components(model: ViT, count: int = 28) -> tuple[torch.Tensor, torch.Tensor]:
-    """The principal components of the patch embedding's filters, as in Figure 7, left
-    (which shows 28 of ViT-L/32).
+    """The principal components of the patch embedding's filters, as in Figure 7, left, which shows
+    28 of ViT-L/32.
 
-    A filter is what one number of the embedding is multiplied from: a row of E^T
-    (Equation 1), as large as a patch.
-    Returns (components [count, C, P, P], shares [count]) on the model's device: orthogonal, each of
-    length 1, the first with the largest share of the filters' variance about their mean. A
-    component's sign means nothing; here its entry of largest size is positive.
+    A filter has the size of a patch: it is the row of E^T (Equation 1) that gives one number of the
+    embedding.
+
+    Returns (components [count, C, P, P], shares [count]) on the model's device. The components are
+    orthogonal and of length 1, sorted by their share of the filters' variance, largest first. The
+    sign of a component has no meaning; here its entry with the largest magnitude is positive.
     Raises ValueError where there are fewer than `count` components: min(hidden_size, C * P * P).
     """
     weight = model.patch_embedding.projection.weight.float()  # [hidden_size, C * P * P]
     if not 1 <= count <= min(weight.shape):
         raise ValueError(f"there are {min(weight.shape)} components, not {count}")
+    # Principal components are the right singular vectors of the centred filters; the squares of the
+    # singular values are in proportion to the variances.
     _, sizes, components = torch.linalg.svd(weight - weight.mean(dim=0), full_matrices=False)
     shares = sizes**2 / (sizes**2).sum()
     components = components[:count]
@@ -42,7 +46,7 @@ def filter_components(model: ViT, count: int = 28) -> tuple[torch.Tensor, torch.
 
 @torch.no_grad()
 def position_similarity(model: ViT) -> torch.Tensor:
-    """The cosine of the angle between each two patches' position embeddings:
+    """The cosine similarity of the position embeddings of each two patches:
     [rows, columns, rows, columns].
 
     similarity[r, c] is the tile of the patch in row r and column c in Figures 7 (centre) and 10.
@@ -55,21 +59,21 @@ def position_similarity(model: ViT) -> torch.Tensor:
 
 
 def patch_distances(grid: int, patch_size: int) -> torch.Tensor:
-    """How far the centres of each two patches of a grid x grid image lie apart, in
-    pixels: [N, N], N = grid**2."""
+    """The distances between the centres of each two patches of a grid x grid image, in pixels:
+    [N, N] with N = grid**2."""
     steps = torch.arange(grid, dtype=torch.float32) * patch_size
     places = torch.cartesian_prod(steps, steps)  # row by row, as patchify cuts
     return (places[:, None] - places).norm(dim=-1)
 
 
 def attention_distance(attentions: Sequence[torch.Tensor], patch_size: int) -> torch.Tensor:
-    """How far away the patches look, in pixels, as in Figures 7 (right) and
-    11: [layers, num_heads].
+    """The mean attention distance in pixels, as in Figures 7 (right) and 11: [layers, num_heads].
 
-    attentions: as `attentions` gives them, each [batch, num_heads, tokens, tokens]. For each patch
-    that asks, the distances to all patches (itself at 0) are averaged with its attention weights,
-    then over patches and images. The class token lies nowhere: it does not ask here, and of what is
-    given to it the other weights take their share.
+    For each query patch, the distances to all patches (0 to itself) are averaged with its attention
+    weights; then the mean is taken over patches and images. The class token has no place in the
+    image. It is left out as a query and as a key, and the other weights are rescaled to sum to 1.
+
+    attentions: the result of `attentions`, each [batch, num_heads, tokens, tokens].
     Raises ValueError where the tokens are not a square of patches, with or without a class token.
     """
     tokens = attentions[0].shape[-1]
@@ -87,12 +91,13 @@ def attention_distance(attentions: Sequence[torch.Tensor], patch_size: int) -> t
 
 
 def attended_tokens(attentions: Sequence[torch.Tensor]) -> torch.Tensor:
-    """On how many tokens a query's attention lies: [layers, num_heads], from 1
-    to the number of tokens.
+    """The number of tokens that a query attends to, from 1 to the number of tokens:
+    [layers, num_heads].
 
-    attentions: each [batch, num_heads, queries, tokens]. It is exp of the entropy of a row (the
-    perplexity): n where n tokens share the weight equally. The entropies are averaged over queries
-    and images. Not in the paper.
+    It is the perplexity, exp of the entropy, of the attention weights: n where n tokens share the
+    weight equally. The entropies are averaged over queries and images. Not in the paper.
+
+    attentions: each [batch, num_heads, queries, tokens].
     """
     entropies = [torch.special.entr(attention.float()).sum(dim=-1).mean(dim=(0, 2))
                  for attention in attentions]
@@ -104,7 +109,7 @@ def attentions(model: ViT, images: torch.Tensor) -> list[torch.Tensor]:
     """The attention weights (Equation 6) of each block, first to last: each
     [batch, num_heads, tokens, tokens].
 
-    images [batch, C, H, W] go to the model's device, where the result lies too. The model
+    images [batch, C, H, W] are moved to the model's device, and the result is there too. The model
     is set to evaluation mode.
     """
     seen: dict[str, torch.Tensor] = {}
@@ -113,23 +118,22 @@ def attentions(model: ViT, images: torch.Tensor) -> list[torch.Tensor]:
 
 
 def rollout(attentions: Sequence[torch.Tensor], residual: bool = True) -> torch.Tensor:
-    """Attention rollout (Abnar and Zuidema, 2020): how much of each input token has
-    come into each output token.
+    """Attention rollout (Abnar and Zuidema, 2020): how much each input token contributes to each
+    output token.
 
-    attentions: those of all layers, first to last, each [batch, num_heads, tokens, tokens]
-        with rows that sum to 1.
-    Returns [batch, tokens, tokens]: row i shares out output token i among the input tokens,
-    so it sums to 1 as well.
+    The heads are averaged and the matrices A of the layers multiplied, as for Figures 6 and 14 of
+    the ViT paper (Appendix D.8). A block also adds its input to the result of attention
+    (Equation 2), for which Abnar and Zuidema take (A + I) / 2 in place of A. The ViT paper does not
+    mention this step; residual=False leaves it out.
 
-    The heads are averaged and the layers' matrices A multiplied, as for Figures 6 and 14 of
-    the ViT paper (Appendix D.8). A block also adds its input to what attention gives
-    (Equation 2); for that, Abnar and Zuidema take (A + I) / 2 in place of A. The ViT paper's
-    words leave this out: residual=False.
-    Raises ValueError where attentions is empty.
+    attentions: those of all layers, first to last, each [batch, num_heads, tokens, tokens] with
+        rows that sum to 1.
+    Returns [batch, tokens, tokens]: row i has the shares of the input tokens in output token i, and
+    sums to 1 as well. Raises ValueError where attentions is empty.
     """
     if not len(attentions):
-        raise ValueError("no attention weights are given, rollout needs those of one layer at "
-                         "least")
+        raise ValueError(
+            "no attention weights are given, rollout needs those of one layer at least")
     result = identity = torch.eye(attentions[0].shape[-1], device=attentions[0].device)
     for attention in attentions:
         mixing = attention.float().mean(dim=1)  # over the heads: [batch, tokens, tokens]
@@ -140,16 +144,15 @@ def rollout(attentions: Sequence[torch.Tensor], residual: bool = True) -> torch.
 
 
 def rollout_maps(model: ViT, images: torch.Tensor, residual: bool = True) -> torch.Tensor:
-    """Where the model looks: images [batch, C, H, W] -> [batch, rows, columns], a share for
-    each patch, their sum 1.
+    """The patches that the model's answer depends on: images [batch, C, H, W] -> a share for each
+    patch [batch, rows, columns], with the sum 1.
 
-    It is the row of `rollout` that belongs to what the head reads: the class token's, without its
-    share in itself, or the mean over all patches in a model with pool="mean".
+    It is the row of `rollout` for what the head reads: that of the class token, without its share
+    in itself, or in a model with pool="mean" the mean over all patches.
     """
     mixed = rollout(attentions(model, images), residual)
-    # [batch, N]
     shares = mixed[:, 0, 1:] if model.settings["pool"] == "token" else mixed.mean(dim=1)
-    shares = shares / shares.sum(dim=1, keepdim=True)
+    shares = shares / shares.sum(dim=1, keepdim=True)  # [batch, N]
     return shares.unflatten(1, (math.isqrt(shares.shape[1]), -1))
 
 
@@ -157,8 +160,8 @@ def overlay(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """Images [batch, 3, H, W] in [-1, 1], dark where their maps [batch, rows, columns]
     are low, as in Figure 6.
 
-    Returns pixels [batch, H, W, 3] in [0, 1] on the CPU, for imshow. The largest value of a map is
-    full light, and 0 is black: a map without differences leaves its image as it is.
+    Returns pixels [batch, H, W, 3] in [0, 1] on the CPU, for imshow. Where a map has its largest
+    value the image keeps its brightness, and where it is 0 the image is black.
     """
     light = F.interpolate(maps[:, None].cpu(), size=images.shape[-2:], mode="bilinear",
                           align_corners=False)

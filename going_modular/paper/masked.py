@@ -1,5 +1,5 @@
-"""Masked patch prediction, the self-supervised pre-training of Appendix B.1.2: learn
-from images without labels.
+"""Masked patch prediction, the self-supervised pre-training of Appendix B.1.2: learning from images
+without labels.
 
     task = MaskedPatchPrediction(vit)
     train(task, loader, epochs=10, lr=1e-3, device=device)
@@ -18,17 +18,18 @@ COLOURS = LEVELS**3
 
 
 def mean_colours(images: torch.Tensor, patch_size: int) -> torch.Tensor:
-    """The mean colour of each patch in 3 bits a channel: images [batch, 3, H, W] in
-    [-1, 1] -> classes [batch, N] from 0 to 511, 64 for a step of red, 8 for one of
-    green, 1 for one of blue."""
+    """The mean colour of each patch with 3 bits per channel: images [batch, 3, H, W] in [-1, 1] ->
+    classes [batch, N] from 0 to 511, where one level of red counts 64, of green 8, and of blue 1.
+    """
     means = patchify(images, patch_size).unflatten(-1, (3, -1)).mean(dim=-1)  # [batch, N, 3]
+    # clamp, because a mean of exactly 1 would otherwise be in a ninth level.
     red, green, blue = ((means + 1) / 2 * LEVELS).long().clamp(0, LEVELS - 1).unbind(dim=-1)
     return (red * LEVELS + green) * LEVELS + blue
 
 
 def to_rgb(colours: torch.Tensor) -> torch.Tensor:
-    """Classes of `mean_colours`, of any shape [...], -> the colours in their
-    middle, [..., 3] in [0, 1]."""
+    """Classes of `mean_colours`, of any shape [...] -> the colours at their centres, [..., 3] in
+    [0, 1]."""
     channels = torch.stack([colours // LEVELS**2, colours // LEVELS % LEVELS, colours % LEVELS],
                            dim=-1)
     return (channels + 0.5) / LEVELS
@@ -37,29 +38,32 @@ def to_rgb(colours: torch.Tensor) -> torch.Tensor:
 def corrupt(
     patches: torch.Tensor, mask: torch.Tensor, share: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Corrupt this share of the patch embeddings [batch, N, D] of each image, one at
-    least: 80 % of them become `mask` [D], 10 % the embedding of another patch of the
-    batch, and 10 % stay as they are.
+    """Corrupt this share of the patch embeddings [batch, N, D] of each image, at least one of them.
 
-    Returns the embeddings [batch, N, D], and which of them are to be predicted [batch, N].
+    80 % of those become `mask` [D], 10 % the embedding of another patch of the batch, and 10 % stay
+    as they are (Appendix B.1.2).
+
+    Returns (embeddings [batch, N, D], the patches to be predicted [batch, N] as truth values).
     """
     batch, number, _ = patches.shape
-    # a random order in each image
+    # Sorting random numbers gives a random order of the patches of each image: its first places are
+    # the same number of patches in every image, which drawing each patch by itself would not give.
     places = torch.rand(batch, number, device=patches.device).argsort(dim=1)
     corrupted = places < max(1, round(share * number))
+    # One random number decides among the three, with the probabilities 0.8, 0.1 and 0.1.
     luck = torch.rand(batch, number, 1, device=patches.device)
-    others = patches.flatten(0, 1)[torch.randperm(batch * number,
-                                                  device=patches.device)].view_as(patches)
+    others = patches.flatten(0, 1)[
+        torch.randperm(batch * number, device=patches.device)].view_as(patches)
     replaced = torch.where(luck < 0.8, mask, torch.where(luck < 0.9, others, patches))
     return torch.where(corrupted.unsqueeze(-1), replaced, patches), corrupted
 
 
 class MaskedPatchPrediction(nn.Module):
-    """A ViT, and around it what this task needs: an embedding [mask], and a
-    head that reads each patch.
+    """A ViT with what this task adds: an embedding [mask], and a head that reads each patch.
 
-    The mean colours of the corrupted patches are to be told from the rest. The ViT itself stays as
-    it was built, ready for `finetune.new_head`. Raises ValueError for a share outside (0, 1].
+    The task is to predict the mean colours of the corrupted patches from all the others. The ViT
+    itself keeps its layers, so that `finetune.new_head` can take it afterwards.
+    Raises ValueError for a share outside (0, 1].
     """
 
     def __init__(self, vit: ViT, share: float = 0.5):
@@ -73,8 +77,8 @@ class MaskedPatchPrediction(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images [batch, 3, H, W] -> logits of the mean colour of each patch [batch, N, 512], and
-        which patches were corrupted [batch, N]: the loss is that of those alone."""
+        """Images [batch, 3, H, W] -> (logits of the mean colour of each patch [batch, N, 512],
+        the corrupted patches [batch, N] as truth values, which alone count in the loss)."""
         seen: dict[str, torch.Tensor] = {}
         corrupted: list[torch.Tensor] = []
 
@@ -83,13 +87,14 @@ class MaskedPatchPrediction(nn.Module):
             corrupted.append(chosen)
             return patches
 
-        # all else is the ViT's own forward pass
+        # The hook corrupts the patch embeddings within the ViT's own forward pass, so that there is
+        # no second copy of it here.
         hook = self.vit.patch_embedding.register_forward_hook(replace)
         try:
             self.vit(images, intermediates=seen)
         finally:
             hook.remove()
-        # without the class token
+        # The last N tokens are the patches; a class token would come before them.
         return self.head(seen["encoder"][:, -corrupted[0].shape[1]:]), corrupted[0]
 
     def loss(self, images: torch.Tensor) -> torch.Tensor:
@@ -103,11 +108,11 @@ def train(
     task: MaskedPatchPrediction, loader: DataLoader, epochs: int, lr: float,
     device: torch.device | str,
 ) -> list[float]:
-    """Train task and ViT on batches (images [batch, 3, H, W], anything),
-    printing a line for each epoch.
+    """Train the task and its ViT on batches (images [batch, 3, H, W], anything), and print a line
+    for each epoch.
 
-    The optimizer, its schedule and the clipping are those of Recipe. Returns the
-    mean loss of each epoch.
+    The optimizer, the learning rates and the clipping are those of Recipe. Returns the mean loss of
+    each epoch.
     """
     task.to(device).train()
     recipe = Recipe(epochs=epochs, lr=lr)
@@ -115,6 +120,7 @@ def train(
     clip_and_schedule(optimizer, recipe.schedule(optimizer, epochs * len(loader)), recipe.clip_norm)
     losses = []
     for epoch in range(epochs):
+        # The sum stays on the device, so that no step waits for it.
         total, count = torch.zeros((), device=device), 0
         for images, _ in loader:
             loss = task.loss(images.to(device))

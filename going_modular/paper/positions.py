@@ -1,5 +1,5 @@
-"""Variants of the ViT that only an experiment needs, as subclasses: what they share
-with it stays one code."""
+"""Variants of the ViT with other positions, which only experiments need. As subclasses they share
+the code of the ViT."""
 import math
 
 import torch
@@ -13,7 +13,7 @@ def sinusoidal_positions(tokens: int, hidden_size: int) -> torch.Tensor:
     """Fixed positions [tokens, hidden_size] after Vaswani et al. (2017), Section 3.5.
 
     Numbers 2i and 2i + 1 of position p are the sine and the cosine of p / 10000^(2i / hidden_size).
-    Raises ValueError for an odd hidden_size, in which a sine would lack its cosine.
+    Raises ValueError for an odd hidden_size, with which the last sine would have no cosine.
     """
     if hidden_size % 2:
         raise ValueError("hidden_size must be even for pairs of sine and cosine, not "
@@ -24,7 +24,7 @@ def sinusoidal_positions(tokens: int, hidden_size: int) -> torch.Tensor:
 
 
 class SinusoidalViT(ViT):
-    """A ViT whose positions are fixed sines and cosines: a buffer, which no training changes.
+    """A ViT with fixed sines and cosines as positions, in a buffer, which training does not change.
 
     With the same seed, all other weights start with the same values as those of a ViT.
     """
@@ -37,11 +37,10 @@ class SinusoidalViT(ViT):
 
 
 class OrderBlindViT(ViT):
-    """A ViT without positions (Table 8, first row): zeros in their place,
-    which no training changes.
+    """A ViT without positions (Table 8, first row): in their place are zeros, which training does
+    not change, so the order of the patches makes no difference.
 
-    It can't tell in which order the patches come. With the same seed, all other weights
-    start as those of a ViT.
+    With the same seed, all other weights start with the same values as those of a ViT.
     """
 
     def initialize(self) -> None:
@@ -54,8 +53,8 @@ class OrderBlindViT(ViT):
 class RowsAndColumns(nn.Module):
     """Positions [1, tokens, hidden_size] as a function of three smaller tables (Appendix D.4, 2-D).
 
-    Of each patch the first half of the numbers tells its row, the second half its column; the class
-    token, if there is one, has numbers of its own. `side` is the number of patches in a row.
+    The first half of a patch's position is that of its row, the second half that of its column. The
+    class token, if there is one, has a position of its own. side: the number of patches in a row.
     """
 
     def __init__(self, side: int):
@@ -65,8 +64,8 @@ class RowsAndColumns(nn.Module):
     def forward(
         self, token: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor,
     ) -> torch.Tensor:
-        """token [1, 0 or 1, hidden_size], rows and columns [side, hidden_size / 2] ->
-        [1, tokens, hidden_size]"""
+        """token [1, 0 or 1, hidden_size], rows and columns [side, hidden_size / 2] -> positions
+        [1, tokens, hidden_size]."""
         grid = torch.cat([rows.repeat_interleave(self.side, dim=0), columns.repeat(self.side, 1)],
                          dim=1)
         return torch.cat([token, grid[None]], dim=1)
@@ -74,21 +73,20 @@ class RowsAndColumns(nn.Module):
     def right_inverse(
         self, positions: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Where the tables start: the rows as in the first column of the given positions,
-        and the other way round."""
+        """The initial tables, from the positions of a new ViT: the rows are taken from the first
+        column of patches, and the columns from the first row."""
         patches, half = self.side**2, positions.shape[-1] // 2
-        token, grid = positions[:, :-patches], positions[0, -patches:].unflatten(
-            0, (self.side, self.side))
+        token, grid = (
+            positions[:, :-patches], positions[0, -patches:].unflatten(0, (self.side, self.side)))
         return token.clone(), grid[:, 0, :half].clone(), grid[0, :, half:].clone()
 
 
 class RowColumnViT(ViT):
-    """A ViT with the 2-D positions of Table 8: `position_embedding` is put together from
-    a table of rows, a table of columns and the class token's own position, and these
-    three are what is trained.
+    """A ViT with the 2-D positions of Table 8: `position_embedding` is computed from a table of
+    rows, a table of columns and the position of the class token, and these three are trained.
 
-    With the same seed, all other weights start as those of a ViT. Raises
-    ValueError for an odd hidden_size.
+    With the same seed, all other weights start with the same values as those of a ViT.
+    Raises ValueError for an odd hidden_size.
     """
 
     def initialize(self) -> None:
@@ -97,6 +95,7 @@ class RowColumnViT(ViT):
             raise ValueError("hidden_size must be even for rows and columns, not "
                              f"{self.settings['hidden_size']}")
         side = self.settings["image_size"] // self.settings["patch_size"]
+        # PyTorch computes the attribute anew wherever it is read, so ViT.embed stays as it is.
         register_parametrization(self, "position_embedding", RowsAndColumns(side))
 
 
@@ -104,8 +103,8 @@ class RelativeSelfAttention(MultiheadSelfAttention):
     """MSA with 1-D relative positions (Appendix D.4):
     [batch, tokens, hidden_size] -> the same shape.
 
-    Each offset p_q - p_k between two tokens of the sequence has an embedding r, which all heads
-    share. It serves as a second key: the scores are q k^T + q r^T.
+    Each offset p_q - p_k between two places in the sequence has an embedding r, shared by all
+    heads. It acts as a second key: the scores are q k^T + q r^T.
     """
 
     offsets: torch.Tensor
@@ -119,8 +118,7 @@ class RelativeSelfAttention(MultiheadSelfAttention):
 
     def forward(self, z: torch.Tensor, num_queries: int | None = None,
                 intermediates: dict | None = None) -> torch.Tensor:
-        """With num_queries, the result for the first so many tokens alone:
-        [batch, num_queries, hidden_size]."""
+        """With num_queries, the result for that many first tokens: [batch, num_queries, hidden_size]."""
         q, k, v = self.qkv(z).unflatten(-1, (3, self.num_heads, self.head_size)).permute(
             2, 0, 3, 1, 4)
         q, r = q[:, :, :num_queries], self.relative_keys[self.offsets[:num_queries]]
@@ -133,11 +131,10 @@ class RelativeSelfAttention(MultiheadSelfAttention):
 
 
 class RelativeViT(OrderBlindViT):
-    """A ViT whose attention knows how far apart two tokens are, and nothing else of
-    where they stand (Table 8).
+    """A ViT whose only positions are the offsets between tokens, in its attention (Table 8).
 
-    With the same seed, all other weights start as those of a ViT. count_macs leaves out the scores
-    of the offsets, tokens^2 hidden_size a layer.
+    With the same seed, all other weights start with the same values as those of a ViT. count_macs
+    does not count the scores of the offsets, tokens^2 hidden_size for each layer.
     """
 
     def initialize(self) -> None:
@@ -145,6 +142,7 @@ class RelativeViT(OrderBlindViT):
         s, tokens = self.settings, self.position_embedding.shape[1]
         for block in self.blocks:
             msa = RelativeSelfAttention(tokens, s["hidden_size"], s["num_heads"], s["dropout"])
+            # Not strict, because relative_keys are new.
             msa.load_state_dict(block.get_submodule("msa").state_dict(), strict=False)
             block.msa = msa
 
