@@ -303,7 +303,7 @@ def report(trainer: Trainer, data: data_setup.ImageData, output: Path) -> dict:
     plots.save(figure, output / "loss_curves.png")
     plots.save(plots.plot_confusion_matrix(matrix, data.class_names),
                output / "confusion_matrix.png")
-    # Test images are sorted by class, so evenly spaced ones show all classes.
+    # The images of a folder are sorted by class, so evenly spaced ones show all classes.
     chosen = torch.linspace(0, count - 1, min(24, count)).long()
     images = [data.test[int(i)][0] for i in chosen]
     plots.save(plots.plot_predictions(images, probabilities[chosen], data.class_names,
@@ -434,7 +434,7 @@ def run_to_the_end(trainer: Trainer, output: Path, how_to_resume: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit status: 0, 2 after an error, or 130 after a stop by a signal."""
+    """The command. Returns its exit status: 0, or 2 after an error, or 130 after a stop."""
     def tell(message: str) -> int:
         who = f"process {distributed.rank()}: " if distributed.size() > 1 else ""
         print(f"error: {who}{message}", file=sys.stderr)

@@ -256,7 +256,7 @@ class Trainer:
         # The seed of dropout, stochastic depth and mixup, another one for each epoch and process.
         # Large primes keep seeds of different runs apart; NumPy takes seeds below 2^32 only.
         set_seeds((self.recipe.seed + epoch * 1_000_003 + distributed.rank() * 7_919) % 2**32)
-        # A run may be resumed with more processes than it had: the new ones have nothing to restore.
+        # A run may be resumed with more processes than before: the new ones have nothing to restore.
         if begun and distributed.rank() < len(begun["random"]):
             set_random_state(begun["random"][distributed.rank()], self.device)
         self.lr = begun["lr"] if begun else self.optimizer.param_groups[0]["lr"]

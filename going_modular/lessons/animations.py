@@ -1,8 +1,7 @@
-"""The two animations: how an image becomes tokens, and the forward pass. Each
-is a list of PIL frames.
+"""The two animations, each a list of PIL frames: how an image becomes tokens, and the forward pass.
 
-A scene is a function of the time that draws one moment as a figure. Time counts in steps: at 2.5,
-the third step is half done.
+A scene is a function that draws a figure for a given time. The unit of time is a step: at 2.5, the
+third step is half done.
 """
 import io
 from collections.abc import Callable, Sequence
@@ -47,8 +46,8 @@ from going_modular.lessons.primitives import (
 
 
 def ease(time: float, start: float, end: float) -> float:
-    """0 before start, 1 after end, between them 3 s^2 - 2 s^3: it starts and
-    stops without a jerk."""
+    """0 before start, 1 after end, and 3 s^2 - 2 s^3 for the share s of the time between them, so
+    that a motion starts and ends slowly."""
     share = float(np.clip((time - start) / (end - start), 0, 1))
     return share * share * (3 - 2 * share)
 
@@ -56,7 +55,7 @@ def ease(time: float, start: float, end: float) -> float:
 def point_between(
     start: tuple[float, float], end: tuple[float, float], share: float,
 ) -> tuple[float, float]:
-    """The place at that share of the way from start to end."""
+    """The point at this share of the way from start to end."""
     return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
 
 
@@ -108,8 +107,8 @@ def patches_animation(image: Image.Image | torch.Tensor, patch_size: int) -> lis
             delay = 0.5 * i / count  # one after the other
             if i:
                 # Step 3: a patch moves from its place in the image to its place in the row.
-                home = 4.5 + (column - (columns - 1) / 2) * spread, 2.4 - (
-                    row - (rows - 1) / 2) * spread
+                home = (4.5 + (column - (columns - 1) / 2) * spread,
+                        2.4 - (row - (rows - 1) / 2) * spread)
                 share = ease(time, 2 + delay, 2.5 + delay)
                 size = side + share * (min(0.62, 0.8 * pitch) - side)
                 picture(axis, patches[row, column], *point_between(home, (x, 3.65), share), size)
@@ -117,7 +116,7 @@ def patches_animation(image: Image.Image | torch.Tensor, patch_size: int) -> lis
             # token comes from the left.
             share = ease(time, 3 + delay, 3.5 + delay) if i else ease(time, 4, 5)
             if share:
-                # the mean, to stay in [0, 1]
+                # The mean in place of the sum, to stay in [0, 1].
                 numbers = (values[i] + added * positions[i]) / (1 + added)
                 place = point_between((x, 3.2) if i else (-0.3, 2.1), (x, 2.1), share)
                 token(axis, *place, color, numbers, 0.03 + 0.19 * share, upright=True,
@@ -134,7 +133,7 @@ def patches_animation(image: Image.Image | torch.Tensor, patch_size: int) -> lis
 def forward_animation() -> list[Image.Image]:
     """The forward pass of ViT-Base, Equations 1 to 4, for an image of 3 x 3 patches.
     The numbers are made up."""
-    # rows: the height of each token
+    # `rows` has the height of each token.
     layers, rows, pixels = 12, 4.05 - 0.28 * np.arange(10), sample_image()
     patches, middle = cut_patches(pixels, 32).reshape(9, 32, 32, 3), rows[1:].mean()
     rng = np.random.default_rng(6)
@@ -228,8 +227,8 @@ def forward_animation() -> list[Image.Image]:
         lines = [(start, point_between(start, end, 1 if in_mlp else share)) for end in ends
                  for start in starts]
         strength = attention[layer].ravel() / attention[layer].max()
-        axis.add_collection(LineCollection(lines,
-                                           colors=[(*to_rgb(MSA), alpha) for alpha in strength]))
+        axis.add_collection(
+            LineCollection(lines, colors=[(*to_rgb(MSA), alpha) for alpha in strength]))
 
         # The MLP: straight lines, each token by itself.
         if in_mlp or share == 1:
@@ -240,6 +239,8 @@ def forward_animation() -> list[Image.Image]:
             if share == 1:
                 column(axis, 6.75, states[2 * layer + 2], pale=time > 7)
 
+    # For each step of the captions: frames that move, frames that rest. Step 7 has one for each
+    # half block.
     steps = ((1, 8), (10, 6), (8, 10), (6, 8), (10, 12), (8, 12), (2 * layers - 2, 6), (8, 10),
              (6, 1))
     return render_frames(scene, steps)

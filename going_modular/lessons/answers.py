@@ -1,8 +1,8 @@
-"""The expected answers: ANSWERS for check_number, and FUNCTIONS, notebook by
-notebook, for check_function.
+"""The expected answers: ANSWERS for check_number, and FUNCTIONS for check_function, in the order of
+the notebooks.
 
-A number is an entry `name: (expected, hint)` of ANSWERS. A function is a reference solution under
-the decorator `exercise`, which enters it into FUNCTIONS under its own name, with its hint and the
+A number is an entry `name: (expected, hint)` of ANSWERS. A function is a reference solution with
+the decorator `exercise`, which adds it to FUNCTIONS under its own name, with a hint and with the
 arguments on which the reader's function is compared with it.
 """
 import math
@@ -24,55 +24,58 @@ ANSWERS: dict[str, tuple[float, str]] = {
     "numbers_patch_16": (768, "P x P pixels, and each has 3 channels"),
     "numbers_patch_32": (3072, "P^2 C, whatever the hidden size"),
     "patches_224_16": (196, "N = HW / P^2"),
-    "patches_224_14": (256, "N = HW / P^2: how many patches of 14 pixels fit into a row, and how "
-                       "many rows are there?"),
-    "patches_384_16": (576, "N = HW / P^2: how many patches fit into a row, and how many rows are "
-                       "there?"),
+    "patches_224_14": (
+        256,
+        "N = HW / P^2: how many patches of 14 pixels fit into a row, and how many rows are there?"),
+    "patches_384_16": (
+        576, "N = HW / P^2: how many patches fit into a row, and how many rows are there?"),
     "tokens_b32_224": (50, "B/32 has patches of 32 x 32 pixels, and one token more than patches"),
     "tokens_b16_384": (577, "one token for each patch, and the class token"),
     "tokens_h14_224": (257, "H/14 has patches of 14 x 14 pixels, and one token more than patches"),
     # The parameters of the embeddings
     "parameters_patch_embedding_b16": (590_592, "P^2 C x D weights and D biases"),
-    "parameters_patch_embedding_h14": (753_920, "P^2 C x D weights and D biases, with P = 14 and D "
-                                       "= 1280"),
-    "parameters_tokens_b16_384": (443_904, "the class token and N + 1 positions, each of D "
-                                  "numbers: N at 384 pixels?"),
-    "parameters_positions_b16": (151_296, "each token has its position, the class token too: (N + "
-                                 "1) x D"),
+    "parameters_patch_embedding_h14": (
+        753_920, "P^2 C x D weights and D biases, with P = 14 and D = 1280"),
+    "parameters_tokens_b16_384": (
+        443_904, "the class token and N + 1 positions, each of D numbers: N at 384 pixels?"),
+    "parameters_positions_b16": (
+        151_296, "each token has its position, the class token too: (N + 1) x D"),
     # Attention
     "head_size_l": (64, "D_h = D / k, both from Table 1"),
     "head_size_h": (80, "D_h = D / k, both from Table 1"),
-    "attention_weights_b16": (465_708, "in each head, each token weighs all tokens: k T^2 with T = "
-                              "N + 1"),
-    "attention_weights_b16_384": (47_941_776, "24 patches a side and a class token: T^2 in each "
-                                  "head of each layer"),
+    "attention_weights_b16": (
+        465_708, "in each head, each token weighs all tokens: k T^2 with T = N + 1"),
+    "attention_weights_b16_384": (
+        47_941_776, "24 patches a side and a class token: T^2 in each head of each layer"),
     # The parameters and multiply-adds of a block, and of the whole model
     "parameters_msa_b": (2_362_368, "Linear D -> 3D and Linear D -> D, each with its biases"),
     "parameters_mlp_b": (4_722_432, "Linear D -> M and Linear M -> D, each with its biases"),
-    "parameters_block_b": (7_087_872, "MSA, MLP, and two LayerNorms with a weight and a bias for "
-                           "each of D features"),
-    "parameters_block_l": (12_596_224, "4D^2 + 4D for MSA, 2DM + M + D for the MLP, 4D for the "
-                           "LayerNorms"),
-    "mlp_share_parameters_b": (0.6663, "the parameters of the MLP over those of the whole block, "
-                               "between 0 and 1"),
-    "mlp_share_macs_b16": (0.6393, "2 T D M over 4 T D^2 + 2 T^2 D + 2 T D M with T = 197, between "
-                           "0 and 1"),
+    "parameters_block_b": (
+        7_087_872, "MSA, MLP, and two LayerNorms with a weight and a bias for each of D features"),
+    "parameters_block_l": (
+        12_596_224, "4D^2 + 4D for MSA, 2DM + M + D for the MLP, 4D for the LayerNorms"),
+    "mlp_share_parameters_b": (
+        0.6663, "the parameters of the MLP over those of the whole block, between 0 and 1"),
+    "mlp_share_macs_b16": (
+        0.6393, "2 T D M over 4 T D^2 + 2 T^2 D + 2 T D M with T = 197, between 0 and 1"),
     "tokens_msa_equals_mlp_b": (1_536, "solve 4 T D^2 + 2 T^2 D = 2 T D M for T, with M = 4 D"),
     "parameters_head_b": (769_000, "one linear layer from D to 1000 classes, with its biases"),
-    "parameters_b16": (86_567_656, "count_parameters of ViT-B/16 with 1000 classes, or the formula "
-                       "of this notebook"),
+    "parameters_b16": (
+        86_567_656,
+        "count_parameters of ViT-B/16 with 1000 classes, or the formula of this notebook"),
     # Training, and what is measured
     "momentum_09": (10.0, "v no longer changes once v = 0.9 v + g"),
-    "masks_b16": (78.4, "196 patches, of which a half is corrupted; 80 % of that half become "
-                  "[mask]"),
-    "loss_zero_head_1000": (6.908, "all classes are equally likely: the loss is -ln of one in a "
-                            "thousand"),
-    "steps_to_halve": (769.8, "each step multiplies the weight by 1 - lr * decay: how many of "
-                       "these factors make 0.5?"),
-    "even_distance_of_three": (80 / 9, "the mean over nine pairs of patches, three of which are a "
-                               "patch and itself"),
-    "always_c_by_batches": (0.453125, "there are batches of 32, 32, 32 and 4 images: which share "
-                            "of each is C?"),
+    "masks_b16": (
+        78.4, "196 patches, of which a half is corrupted; 80 % of that half become [mask]"),
+    "loss_zero_head_1000": (
+        6.908, "all classes are equally likely: the loss is -ln of one in a thousand"),
+    "steps_to_halve": (
+        769.8,
+        "each step multiplies the weight by 1 - lr * decay: how many of these factors make 0.5?"),
+    "even_distance_of_three": (
+        80 / 9, "the mean over nine pairs of patches, three of which are a patch and itself"),
+    "always_c_by_batches": (
+        0.453125, "there are batches of 32, 32, 32 and 4 images: which share of each is C?"),
 }
 
 
@@ -88,11 +91,11 @@ FUNCTIONS: dict[str, SmallFunction] = {}
 
 
 def exercise(hint: str, arguments: Callable[[], list[tuple]]) -> Callable[[Callable], Callable]:
-    """A decorator that enters a reference solution into FUNCTIONS under its own name.
+    """A decorator that adds a reference solution to FUNCTIONS under its own name.
 
-    arguments: draws one tuple of arguments for each trial, with the seed that
-    `comparing.verdict` sets. Let sizes differ from trial to trial and from axis to axis: a
-    constant or exchanged axes are then seen.
+    arguments: draws one tuple of arguments for each trial, with the seed that `comparing.verdict`
+        sets. Sizes should differ from trial to trial and from axis to axis, so that constants and
+        exchanged axes in the reader's code are noticed.
     """
 
     def enter(reference: Callable) -> Callable:
@@ -181,10 +184,8 @@ def linear_weight(kernel: torch.Tensor) -> torch.Tensor:
     ],
 )
 def is_order_blind(layer: nn.Module, tokens: torch.Tensor) -> bool:
-    """Whether a layer gives shuffled tokens [batch, tokens, hidden_size] the same results,
-    shuffled the same way."""
-    # Among the layers that are tried, the convolutions are the only ones with
-    # weights for each place.
+    """Whether shuffling the tokens [batch, tokens, hidden_size] only shuffles a layer's results."""
+    # Among the layers that are tried, only the convolutions have different weights for each place.
     return not any(isinstance(part, nn.Conv1d) for part in layer.modules())
 
 
@@ -363,8 +364,8 @@ def sine_cosine_2d(rows: int, columns: int, hidden_size: int) -> torch.Tensor:
 def accumulated_gradient(
     model: nn.Linear, images: torch.Tensor, labels: torch.Tensor, part_size: int,
 ) -> torch.Tensor:
-    """The gradient of model.weight for the mean cross-entropy of all images: here of
-    the whole batch at once."""
+    """The gradient of model.weight for the mean cross-entropy of all images. The reader adds it up
+    in parts; here the whole batch is used at once."""
     return torch.autograd.grad(F.cross_entropy(model(images), labels), model.weight)[0]
 
 
@@ -388,8 +389,8 @@ def warmup_linear(step: int, warmup_steps: int, total_steps: int) -> float:
 
 
 @exercise(
-    "the entropy of the smoothed label: one class has 1 - share + share / K, each of the other K - "
-    "1 share / K",
+    "the entropy of the smoothed label: one class has 1 - share + share / K, "
+    "each of the other K - 1 share / K",
     lambda: [(20, 0.1), (100, 0.1), (3, 0.5), (2, 0.01), (1000, 0.1)],
 )
 def smoothing_floor(num_classes: int, share: float) -> float:
@@ -433,8 +434,8 @@ def place_share(attention: torch.Tensor) -> torch.Tensor:
 
 
 @exercise(
-    "x goes with the columns and comes first; patch c has its centre at c * patch_size + "
-    "(patch_size - 1) / 2",
+    "x goes with the columns and comes first; patch c has its centre at "
+    "c * patch_size + (patch_size - 1) / 2",
     lambda: [
         (torch.randn(batch, rows * columns).softmax(-1).unflatten(1, (rows, columns)), patch_size)
         for batch, rows, columns, patch_size in ((3, 6, 6, 8), (2, 4, 7, 16), (5, 3, 3, 1))
@@ -448,8 +449,9 @@ def centre_of_light(maps: torch.Tensor, patch_size: int) -> torch.Tensor:
 
 
 def with_strong_heads(model: vit.ViT) -> vit.ViT:
-    """The model in evaluation mode, its logits random and its attention strong: each
-    head makes a difference."""
+    """The model in evaluation mode, with random logits and with strong attention, so that each head
+    changes the logits."""
+    # A new model has a head of zeros, and its attention is nearly uniform.
     nn.init.normal_(model.head.weight)
     for module in model.modules():
         if isinstance(module, vit.MultiheadSelfAttention):
@@ -458,8 +460,8 @@ def with_strong_heads(model: vit.ViT) -> vit.ViT:
 
 
 @exercise(
-    "the columns of out.weight are those of the joined heads: head i has head_size of them from i "
-    "* head_size on",
+    "the columns of out.weight are those of the joined heads: head i has head_size of them "
+    "from i * head_size on",
     lambda: [
         (with_strong_heads(vit.ViT(12, 4, 3, 5, 2, 8 * heads, 40, heads)),
          torch.randn(3, 3, 12, 12), layer, head)
@@ -484,8 +486,8 @@ def without_head(model: vit.ViT, images: torch.Tensor, layer: int, head: int) ->
     lambda: [(0.01, 0.008), (0.002, 0.0077), (0.028, 0.013), (0.03, 0.02)],
 )
 def seeds_needed(difference: float, spread: float) -> int:
-    """The smallest number of seeds, the same for both rows, with which a difference is
-    worth two standard errors."""
+    """The smallest number of seeds, the same for both rows, with which a difference is two standard
+    errors or more."""
     return math.ceil(8 * (spread / difference) ** 2)
 
 
@@ -522,8 +524,8 @@ def tokens_at_half(hidden_size: int, mlp_size: int) -> int:
     lambda: [(2,), (3,), (7,)],
 )
 def grid_offsets(side: int) -> torch.Tensor:
-    """Numbers of the offsets [side^2 queries, side^2 keys], integers from 0
-    to (2 side - 1)^2 - 1."""
+    """The numbers of the offsets [side^2 queries, side^2 keys], integers from 0 to
+    (2 side - 1)^2 - 1."""
     patches = torch.arange(side**2)
     row, column = (place[:, None] - place + side - 1 for place in (patches // side, patches % side))
     return row * (2 * side - 1) + column
@@ -542,8 +544,8 @@ def grid_offsets(side: int) -> torch.Tensor:
     ],
 )
 def least_squares_dual(x: torch.Tensor, targets: torch.Tensor, decay: float) -> torch.Tensor:
-    """Features [n, D] and targets [n, K] -> W [D, K]: here by the D x D system, to which
-    the n x n one is equal."""
+    """Features [n, D] and targets [n, K] -> W [D, K]. Here the D x D system is solved, which has
+    the same solution as the n x n system of the exercise."""
     return torch.linalg.solve(x.T @ x + decay * torch.eye(x.shape[1]), x.T @ targets)
 
 

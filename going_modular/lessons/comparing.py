@@ -1,9 +1,9 @@
-"""How a reader's code is built, filled with weights, run, and compared with the
-reference, in whichever exercise.
+"""What all exercises share: the reader's code is built, given weights, run, and compared with the
+reference.
 
-Where something is wrong, these functions raise NotYet with the words that the reader gets.
-Throughout, `theirs` is the reader's function or module, `ours` is the package's module, and a
-reference and its mistakes are those of mistakes.py.
+If something is wrong, these functions raise NotYet with the message for the reader. `theirs` is
+always the reader's function or module, `ours` is the package's module, and a reference and its
+mistakes are those of mistakes.py.
 """
 import copy
 import functools
@@ -24,7 +24,7 @@ from going_modular.lessons.mistakes import Mistakes
 
 Parameters = ParamSpec("Parameters")
 
-# What is said of a parameter that is missing.
+# How a message describes a missing parameter.
 ROLES = {
     "projection": "the linear layer for all patches",
     "class_token": "the class token, a parameter [1, 1, D]",
@@ -37,15 +37,15 @@ ROLES = {
 
 
 class NotYet(Exception):
-    """What is wrong with the reader's code, in words."""
+    """The reader's code is not right yet. The message says why."""
 
 
 def verdict(check: Callable[Parameters, None]) -> Callable[Parameters, bool]:
-    """Make of a check that raises NotYet one that prints its verdict and
-    returns it as True or False.
+    """A decorator for checks that raise NotYet: they then print their verdict and return it as True
+    or False.
 
-    It runs with a fixed seed, with gradients and on the CPU, whatever the reader has
-    set; that is left as it was.
+    A check runs with a fixed seed, with gradients and on the CPU, whatever the reader has set, and
+    leaves those settings as they were.
     """
 
     @functools.wraps(check)
@@ -70,11 +70,11 @@ def verdict(check: Callable[Parameters, None]) -> Callable[Parameters, bool]:
 
 
 def draw_sizes() -> Iterator[SimpleNamespace]:
-    """Three draws of sizes, always the same: within each they differ from one
-    another, and P^2 C is never D.
+    """Three draws of sizes, always the same. Within a draw the sizes differ from one another, and
+    P^2 C is never D.
 
-    So exchanged axes change a shape, and a size that is a constant in the reader's
-    code fits one draw alone.
+    So exchanged axes change a shape, and a size that the reader has written as a constant fits one
+    draw only.
     """
     rng = random.Random(85)
     for batch in (3, 1, 5):
@@ -96,8 +96,8 @@ def draw_sizes() -> Iterator[SimpleNamespace]:
 def compare_function(
     theirs: Callable, reference: Callable, mistakes: Mistakes, cases: Iterable[tuple],
 ) -> None:
-    """Compare the results for each tuple of arguments, and see that gradients reach
-    all tensors among them."""
+    """Compare the results for each tuple of arguments, and check that gradients reach all tensors
+    among them."""
     for arguments in cases:
         compare(theirs, reference, arguments, mistakes)
         tracked = [x.clone().requires_grad_() if torch.is_tensor(x) else x for x in arguments]
@@ -109,12 +109,12 @@ def compare_class(
     cls: type, ours: type[nn.Module], reference: Callable, mistakes: Mistakes, settings: str,
     input_shape: str
 ) -> nn.Module:
-    """Compare the reader's class with ours, both built with the same settings and
-    filled with the same weights.
+    """Compare the reader's class with ours, both built with the same settings and given the same
+    weights.
 
-    settings: names in draw_sizes, between spaces; input_shape: the name of the input's shape
-    there. The reference is a function of a module and its input. Returns the last module
-    built of the reader's class.
+    reference: a function of a module and its input.
+    settings: names of `draw_sizes`, separated by spaces. input_shape: the name of a shape there.
+    Returns the last module that was built from the reader's class.
     """
     for sizes in map(vars, draw_sizes()):
         values = {name: sizes[name] for name in settings.split()}
@@ -128,8 +128,8 @@ def compare_class(
 
 
 def compare(theirs: Callable, reference: Callable, arguments: tuple, mistakes: Mistakes) -> None:
-    """Run both on the same arguments; raise NotYet with what differs, by the
-    mistake's name if it has one."""
+    """Run both on the same arguments. If the results differ, raise NotYet, with the name of the
+    mistake if it has one."""
     # The reader's code gets copies: if it changes them in place, the reference must not see it.
     expected, given = reference(*arguments), copy.deepcopy(arguments)
     try:
@@ -137,8 +137,8 @@ def compare(theirs: Callable, reference: Callable, arguments: tuple, mistakes: M
     except NotYet as answer:
         raise NotYet(name_constant_batch_size(theirs, reference, arguments) or answer) from None
     require_result(result, expected)
-    if isinstance(theirs, nn.Module) and not torch.equal(run_theirs(
-            theirs, *copy.deepcopy(arguments)), result):
+    if isinstance(theirs, nn.Module) and not torch.equal(
+            run_theirs(theirs, *copy.deepcopy(arguments)), result):
         raise NotYet("two runs in eval mode differ: dropout is on in eval. Use nn.Dropout, or tell "
                      "F.dropout training=self.training")
     if not same_tensors(result, expected):
@@ -152,8 +152,10 @@ def compare(theirs: Callable, reference: Callable, arguments: tuple, mistakes: M
 
 
 def build_theirs(cls: type, settings: dict[str, Any]) -> nn.Module:
-    """The reader's class with these settings, in evaluation mode; NotYet for
-    what is no module yet."""
+    """An instance of the reader's class with these settings, in evaluation mode.
+
+    Raises NotYet if the class is not a complete module yet.
+    """
     if not isinstance(cls, type) or not issubclass(cls, nn.Module):
         raise NotYet("give the class itself, a subclass of nn.Module")
     if cls.__init__ is nn.Module.__init__ and cls.forward is nn.Module.forward:
@@ -165,8 +167,8 @@ def build_theirs(cls: type, settings: dict[str, Any]) -> nn.Module:
 
 
 def run_theirs(theirs: Callable, *arguments: Any, **settings: Any) -> Any:
-    """Call the reader's code; an exception becomes a NotYet of one line, with the
-    reader's line that raised it."""
+    """Call the reader's code. An exception becomes a NotYet of one line, which names the line of
+    the reader's code that raised it."""
     try:
         return theirs(*arguments, **settings)
     except NotImplementedError as error:
@@ -174,8 +176,7 @@ def run_theirs(theirs: Callable, *arguments: Any, **settings: Any) -> Any:
             raise NotYet("the class has no forward so far") from None
         raise NotYet("nothing is there so far: NotImplementedError is raised") from None
     except Exception as error:
-        # The innermost frame may lie in PyTorch: the last one in the reader's
-        # own module tells more.
+        # The innermost frame may be in PyTorch: the last one in the reader's own module tells more.
         module = getattr(theirs, "__module__", None)
         lines = [f" in line {line} ({frame.f_code.co_name})"
                  for frame, line in traceback.walk_tb(error.__traceback__)
@@ -216,14 +217,14 @@ def load_same_weights(theirs: nn.Module, ours: nn.Module) -> None:
             elif got == want[::-1]:
                 cause = ": its two sizes are exchanged"
             raise NotYet(f"`{name}` has the shape {[*got]}, expected {[*want]}{cause}")
-        # Biases are not left at zero nor norms at one, so that one that is not used is seen.
+        # Biases do not stay at zero nor norms at one, so that leaving one out changes the result.
         weights[name] = nn.init.normal_(weights[name], std=0.4).detach().view(want)
     theirs.load_state_dict(weights, strict=False)
 
 
 def explain_missing(module: nn.Module, name: str) -> str:
-    """Why there is no parameter of this name: which part of the path to it is missing,
-    or of the wrong type."""
+    """Why there is no parameter of this name: the part of the path to it that is missing or of the
+    wrong type."""
     path = name.split(".")
     value: Any = module
     for depth, key in enumerate(path, 1):
@@ -286,10 +287,9 @@ def require_result(result: Any, expected: Any) -> None:
 
 
 def require_gradients(result: Any, sources: Mapping[str, torch.Tensor]) -> None:
-    """Raise NotYet where no gradient leads from the result back to one of the
-    sources, name -> tensor."""
-    # Random weights for the sum: the gradient of a plain sum is zero behind a
-    # softmax or a LayerNorm.
+    """Raise NotYet if no gradient leads from the result to one of the sources, name -> tensor."""
+    # A sum with random weights, as the gradient of a plain sum is zero through a softmax or a
+    # LayerNorm.
     loss = sum((part * torch.randn_like(part)).sum() for part in as_tuple(result))
     gradients: Sequence[torch.Tensor | None] = [None] * len(sources)
     try:
@@ -312,14 +312,14 @@ def name_difference(
     theirs: Callable, reference: Callable, arguments: tuple, mistakes: Mistakes, result: Any,
     expected: Any
 ) -> str:
-    """In words: what came out, what was expected, and the mistake that gives what came out."""
+    """A message with what came out, what was expected, and the mistake that gives this result."""
     pairs_of_parts = zip(as_tuple(result), as_tuple(expected))
     part, want = next(pair for pair in pairs_of_parts if not same_tensors(*pair))
     what = "the shape is right, the numbers are not: "
     if part.shape != want.shape:
         what = f"given {format_all(arguments)} came the shape {format_all([part])}, expected {format_all([want])}: "
 
-    # 1. A mistake that is known, then two known ones at a time, of the commonest.
+    # 1. A known mistake, then pairs of the most common ones.
     for several in (*((one,) for one in mistakes), *itertools.combinations([*mistakes][:12], 2)):
         options = {option: value for one in several for option, value in mistakes[one].items()}
         try:
@@ -334,8 +334,7 @@ def name_difference(
         if any(same_tensors(part.permute(order), want) for order in orders):
             return f"{what}the axes are in another order, transpose them"
 
-    # 3. Nothing that has a name: the first number that is far off, or what a
-    # wrong shape looks like.
+    # 3. No known mistake: the first number that is far off, or what a wrong shape suggests.
     if part.shape == want.shape:
         gap = (part - want).abs()
         place = tuple(torch.nonzero(gap > gap.max() / 2)[0].tolist())

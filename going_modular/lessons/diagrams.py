@@ -170,8 +170,8 @@ def image_to_patches(image: Image.Image | torch.Tensor, patch_size: int) -> Figu
         outline(axis, x, 2.2, 0.28, 3.0)
         note(axis, x, 0.45, f"{i + 1}")
         pitch = 3.0 / rows
-        place = 5.45 + (i % columns - (columns - 1) / 2) * pitch, 2.2 - (
-            i // columns - (rows - 1) / 2) * pitch
+        place = (5.45 + (i % columns - (columns - 1) / 2) * pitch,
+                 2.2 - (i // columns - (rows - 1) / 2) * pitch)
         outline(axis, *place, 0.9 * pitch, 0.9 * pitch)
     if count > 7:
         put_text(axis, 7.85 + 6 * 0.4, 2.2, "…", size=14)
@@ -193,8 +193,8 @@ def wrong_patches(image: Image.Image | torch.Tensor, patch_size: int) -> Figure:
     right = cut_patches(pixels, patch_size)
     rows, columns = right.shape[:2]
     # x.view on an image that is stored as [C, H, W]
-    wrong = pixels.transpose(2, 0, 1).reshape(rows, columns, 3, patch_size, patch_size).transpose(
-        0, 1, 3, 4, 2)
+    wrong = pixels.transpose(2, 0, 1).reshape(
+        rows, columns, 3, patch_size, patch_size).transpose(0, 1, 3, 4, 2)
     lines = 3 * patch_size**2 / pixels.shape[1]  # rows of the image that fill one wrong patch
     figure, axis = canvas(11, 4.4)
     image_with_grid(axis, pixels, 1.75, 2.2, 3.0, rows)
@@ -204,8 +204,8 @@ def wrong_patches(image: Image.Image | torch.Tensor, patch_size: int) -> Figure:
     outline(axis, 1.75, 3.7 - height / 2, 3.0, height, WRONG)
     for x, patches, title, text, color in (
         (5.5, right, "patchify", "patch 1 is the first square", PATCH),
-        (9.25, wrong, "x.view(batch, N, C, P, P)", f"patch 1 is {lines:.3g} rows of the red "
-         "channel", WRONG),
+        (9.25, wrong, "x.view(batch, N, C, P, P)",
+         f"patch 1 is {lines:.3g} rows of the red channel", WRONG),
     ):
         patches_with_gaps(axis, patches, x, 2.2, 3.0)
         outline(axis, x - 1.5 + first / 2, 3.7 - first / 2, 0.9 * first, 0.9 * first, color)
@@ -240,8 +240,8 @@ def flatten_patch() -> Figure:
     ):
         put_text(axis, 1.6, y + 0.12, text, size=12)
         note(axis, 1.6, y - 0.14, small)
-    note(axis, 6.52, 0.25, "the same twelve numbers in another order: the rows of E must be in "
-         "that order too")
+    note(axis, 6.52, 0.25,
+         "the same twelve numbers in another order: the rows of E must be in that order too")
     return figure
 
 
@@ -277,12 +277,12 @@ def token_sequence() -> Figure:
 
 
 def split_heads() -> Figure:
-    """unflatten and transpose, for 3 tokens of size 6 and 2 heads: numbers say where a cell
-    lay, shades whose it is."""
+    """unflatten and transpose, for 3 tokens of size 6 and 2 heads: the number of a cell is its place
+    before the split, and its shade is its head."""
     figure, axis = canvas(11, 4.3)
     number = np.arange(18).reshape(3, 6)
     heads, wrong = number.reshape(3, 2, 3).transpose(1, 0, 2), number.reshape(2, 3, 3)
-    # Each with its place: all numbers, two heads cut off each token, the heads right, and the
+    # Each with its place: all numbers, each token cut into two heads, the right heads, and the
     # heads of a plain view.
     parts = [(1.95, 2.2, number), (4.6, 2.2, number[:, :3]), (5.9, 2.2, number[:, 3:])]
     parts += [(x, y, part[k]) for x, part in ((8.0, heads), (10.05, wrong))
@@ -328,7 +328,7 @@ def attention_flow() -> Figure:
         """A matrix [queries, keys] with its numbers, and with the tokens' colours at its edges."""
         cells(axis, x, y, colors[..., :3], 0.42,
               [[f"{value:.1f}" for value in row] for row in values])
-        # queries down the side, keys along the top
+        # Queries go down the side, keys along the top.
         for d, color in zip((-0.63, -0.21, 0.21, 0.63), TOKEN_COLORS):
             cells(axis, x - 0.95, y - d, tint(color, [[1]]), 0.14)
             cells(axis, x + d, y + 0.95, tint(color, [[1]]), 0.14)
@@ -412,8 +412,8 @@ def mlp_block() -> Figure:
 
 
 def encoder_block(pre_norm: bool = True) -> Figure:
-    """The encoder block with its two residual paths; pre_norm=False is that of the
-    original Transformer."""
+    """The encoder block with its two skip connections; pre_norm=False is that of the original
+    Transformer."""
     figure, axis = canvas(7, 2.6)
     block_diagram(axis, 0.4, 0.95, pre_norm)
     stands = "nothing but sums stands on it" if pre_norm else "a LayerNorm stands on it after each sum"
@@ -422,8 +422,8 @@ def encoder_block(pre_norm: bool = True) -> Figure:
 
 
 def pre_and_post_norm() -> Figure:
-    """Both orders, one above the other: with pre-norm, nothing but sums stands
-    on the residual stream."""
+    """Both orders, one above the other: with pre-norm there are only sums on the residual
+    stream."""
     figure, axis = canvas(9.6, 4.5)
     for y, pre_norm, name, text in (
         (2.9, True, "pre-norm", "ViT: nothing but sums\nstands on the way\nfrom $z_0$ to $z_L$"),
@@ -496,7 +496,7 @@ def heat_map(
         aspect="auto"
     )
     for (i, j), value in np.ndenumerate(matrix):
-        # + 0.0: no "-0.00"
+        # Adding 0.0 turns -0.0 into 0.0, which is not printed as "-0.00".
         text = f"{np.round(value, 2) + 0.0:.2f}" if matrix.dtype.kind == "f" else f"{value}"
         axis.text(j, i, text, ha="center", va="center", fontsize=11,
                   color=text_color_on(image.cmap(image.norm(value))))

@@ -1,12 +1,12 @@
 """Checks of a reader's own code. Each tries a number, a function or a class, prints `correct` or
 `not yet: ` with the first thing that is wrong, and returns True or False.
 
-Where a hint comes from:
-- that to a number or to a small function stands beside its answer in answers.py;
-- the name of a mistake in a piece of the model stands in a table of mistakes.py, beside the options
-  with which the reference there gives the reader's numbers;
-- what is said of exceptions, missing parameters, shapes and gradients, in all exercises
-  alike, stands in comparing.py.
+Where the messages come from:
+- the hint for a number or a small function is beside its answer, in answers.py;
+- the name of a mistake in a piece of the model is in a table of mistakes.py, with the options that
+  make the reference there give the reader's numbers;
+- messages about exceptions, missing parameters, shapes and gradients, which all exercises share,
+  are in comparing.py.
 
 How to add an exercise:
 - a number: an entry in answers.ANSWERS, asked for by check_number("its_name", value);
@@ -125,8 +125,8 @@ def check_layer_norm(function: Callable) -> None:
 
 @verdict
 def check_attention(function: Callable) -> None:
-    """function(q, k, v) -> (output, weights): scaled dot-product attention of many heads, of
-    one, of fewer queries."""
+    """function(q, k, v) -> (output, weights): scaled dot-product attention, for many heads, for one
+    without its axis, and for fewer queries than keys."""
     many, one, few = (tuple(torch.randn(3, *s.heads)) for s in draw_sizes())
     cases = [many, tuple(x[:, 0] for x in one), (few[0][..., :4, :], *few[1:])]
     compare_function(function, mistakes.reference_attention, mistakes.ATTENTION_MISTAKES, cases)

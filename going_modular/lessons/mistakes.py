@@ -1,9 +1,9 @@
-"""The reference solutions of the pieces of the model, and the mistakes that the checks can name.
+"""Reference solutions for the pieces of the model, and the mistakes that the checks can name.
 
-Each reference is right as it stands, and has options that put something else in the place of one
-step. The table after it says which: message -> the options with which the reference commits that
-mistake. The first entry that gives the reader's numbers is the one that is named; where there is
-none, pairs of the first twelve are tried. So the commonest come first.
+Each reference is right by default, and has options that replace one of its steps by a wrong one. A
+table after it has the mistakes: message -> the options with which the reference makes it. The first
+entry that gives the reader's numbers is named. If there is none, pairs of the first twelve entries
+are tried. So the most common mistakes come first.
 """
 import math
 from collections.abc import Callable
@@ -29,8 +29,8 @@ def reference_patchify(
     batch, channels, height, width = images.shape
     rows, columns = height // patch_size, width // patch_size
     if order:
-        images = images.reshape(batch, channels, rows, patch_size, columns,
-                                patch_size).permute(order)
+        images = images.reshape(
+            batch, channels, rows, patch_size, columns, patch_size).permute(order)
     return images.reshape(batch, rows * columns, -1)
 
 
@@ -57,8 +57,8 @@ def reference_unpatchify(
     if channels_last:
         patches = patches.unflatten(-1, (-1, channels)).transpose(-2, -1)
     if order:
-        patches = patches.reshape(batch, side, side, channels, patch_size,
-                                  patch_size).permute(order)
+        patches = patches.reshape(
+            batch, side, side, channels, patch_size, patch_size).permute(order)
     return patches.reshape(batch, channels, side * patch_size, side * patch_size)
 
 
@@ -87,7 +87,7 @@ def reference_patch_embedding(
 
 
 class Embed(nn.Module):
-    """The parameters of class token and positions, which in vit.ViT belong to the whole model."""
+    """The parameters for class token and positions, which in vit.ViT belong to the whole model."""
 
     def __init__(self, num_patches: int, hidden_size: int):
         super().__init__()
@@ -103,11 +103,11 @@ def reference_embed(
     module: Embed | vit.ViT, patches: torch.Tensor, join: Callable = token_first,
     change_positions: Callable = lambda positions: positions,
 ) -> torch.Tensor:
-    """Patch embeddings [batch, N, D] -> z_0 [batch, N + 1, D]; the model's own
-    parameters, or those of Embed."""
+    """Patch embeddings [batch, N, D] -> z_0 [batch, N + 1, D], with the parameters of a ViT or of
+    Embed."""
     z = join(module.class_token.expand(len(patches), -1, -1), patches)
-    # Where the mistake leaves the class token out, the patches still get their own
-    # positions: the last N.
+    # If the mistake leaves the class token out, the patches still get their own positions, the
+    # last N.
     return z + change_positions(module.position_embedding)[:, -z.shape[1]:]
 
 
@@ -281,8 +281,8 @@ MLP_MISTAKES: Mistakes = {
 def residual_branch(
     z: torch.Tensor, norm: Callable, branch: Callable, norm_place: str, skip: int,
 ) -> torch.Tensor:
-    """branch(norm(z)) + z, or with the norm in another place: "post", "none", or "both"
-    branch and skip connection."""
+    """branch(norm(z)) + z, or with the norm elsewhere: "post" after the sum, "none" nowhere, "both"
+    before the branch and on the skip connection."""
     if norm_place == "post":
         return norm(branch(z) + skip * z)
     y = z if norm_place == "none" else norm(z)
@@ -295,10 +295,10 @@ def reference_block(
 ) -> torch.Tensor:
     """[batch, tokens, D] -> the same shape, with the mistakes of reference_msa
     and of the activation."""
-    z = residual_branch(z, module.norm1, lambda y: reference_msa(module.msa, y, **mistake), norm1,
-                        skip1)
-    return residual_branch(z, module.norm2, lambda y: reference_mlp(module.mlp, y, gelu), norm2,
-                           skip2)
+    z = residual_branch(
+        z, module.norm1, lambda y: reference_msa(module.msa, y, **mistake), norm1, skip1)
+    return residual_branch(
+        z, module.norm2, lambda y: reference_mlp(module.mlp, y, gelu), norm2, skip2)
 
 
 BLOCK_MISTAKES: Mistakes = {
@@ -320,7 +320,7 @@ def reference_vit(
 ) -> torch.Tensor:
     """Images [batch, 3, H, W] -> logits [batch, num_classes], with the mistakes of all parts."""
 
-    # Each part knows its own mistakes alone: what is left over at the end is the block's.
+    # Each part takes the options for its own mistakes. What is left at the end is for the block.
     def take(*options: str) -> dict[str, Any]:
         return {option: mistake.pop(option) for option in options if option in mistake}
 

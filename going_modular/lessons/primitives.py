@@ -1,6 +1,6 @@
-"""What the explanatory drawings are made of: a palette, in which a colour means the same in
-all of them, and the shapes. Coordinates are inches from the lower left corner, and things
-are placed by their centre.
+"""The parts of the explanatory drawings: a palette, in which a colour has the same meaning in all of
+them, and shapes. Coordinates are inches from the lower left corner, and a shape is placed by its
+centre.
 """
 from typing import Any
 
@@ -19,8 +19,8 @@ from PIL import Image
 from going_modular import drawn
 from going_modular.plots import BLUE, GREEN, ORANGE, RED
 
-# Colours: of lines and panels, of what a vector stands for, of layers, and of a
-# pixel's three channels.
+# Colours of lines and panels, of vectors by what they stand for, of layers, and of the three
+# channels of a pixel.
 INK, PAPER = "#333333", "#F3F3F3"
 PATCH, CLASS, POSITION, WRONG = BLUE, ORANGE, GREEN, RED
 NORM, MSA, MLP, LINEAR, FUNCTION = "#F0D430", "#CC79A7", "#8069C6", "#999999", "white"
@@ -41,7 +41,7 @@ EQUATIONS = (
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure, and its one axis, which counts in inches."""
+    """An empty figure and its only axis, whose unit is an inch."""
     figure = plt.figure(figsize=(width, height))
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), autoscale_on=False)
     axis.axis("off")
@@ -61,8 +61,9 @@ def text_color_on(color: ArrayLike) -> str:
 
 def put_text(axis: Axes, x: float, y: float, text: str, size: float = 11, **style: Any) -> None:
     """Text about its centre, above all shapes. `style` is that of Axes.text."""
-    axis.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": size, "color": INK,
-                             "zorder": 5, **style})
+    axis.text(
+        x, y, text,
+        **{"ha": "center", "va": "center", "fontsize": size, "color": INK, "zorder": 5, **style})
 
 
 def note(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
@@ -93,7 +94,7 @@ def outline(
 
 
 def panel(axis: Axes, left: float, bottom: float, width: float, height: float) -> None:
-    """A grey ground, behind everything; it is placed by its corner."""
+    """A grey background behind everything, placed by its lower left corner."""
     axis.add_patch(Rectangle((left, bottom), width, height, color=PAPER, linewidth=0, zorder=0))
 
 
@@ -126,8 +127,8 @@ def cells(
     """A matrix as coloured cells: colors [rows, columns, 3], with texts [rows][columns] on them."""
     colors = np.asarray(colors)
     rows, columns = colors.shape[:2]
-    across, down = x + (np.arange(columns + 1) - columns / 2) * side, y - (
-        np.arange(rows + 1) - rows / 2) * side
+    across, down = (
+        x + (np.arange(columns + 1) - columns / 2) * side, y - (np.arange(rows + 1) - rows / 2) * side)
     axis.pcolormesh(across, down, colors, edgecolors="white", linewidth=0.8, zorder=2)
     for i, j in np.ndindex(rows, columns) if texts is not None else ():
         centre = across[j] + side / 2, down[i] - side / 2
@@ -138,9 +139,9 @@ def token(
     axis: Axes, x: float, y: float, color: str, values: np.ndarray, side: float = 0.15,
     upright: bool = False, with_position: bool = False,
 ) -> None:
-    """A vector of numbers in [0, 1] as shades of one colour, in a green frame once
-    its position is added."""
-    # From 0.2 on, so that a zero can be told from the paper.
+    """A vector of numbers in [0, 1] as shades of one colour; with a green frame if its position is
+    added."""
+    # Shades from 0.2 on, so that a zero differs from the white background.
     colors = tint(color, 0.2 + 0.8 * np.asarray(values))
     cells(axis, x, y, colors[:, None] if upright else colors[None], side)
     if with_position:
@@ -176,7 +177,7 @@ def cut_patches(pixels: np.ndarray, patch_size: int) -> np.ndarray:
 
 
 def sample_image() -> np.ndarray:
-    """The picture of those drawings that are not given one."""
+    """The image for the drawings that do not get one as an argument."""
     return to_rgb_array(drawn.draw_food("pizza", np.random.default_rng(13), size=96))
 
 

@@ -118,7 +118,8 @@ class RelativeSelfAttention(MultiheadSelfAttention):
 
     def forward(self, z: torch.Tensor, num_queries: int | None = None,
                 intermediates: dict | None = None) -> torch.Tensor:
-        """With num_queries, the result for that many first tokens: [batch, num_queries, hidden_size]."""
+        """With num_queries, the result for the first num_queries tokens alone:
+        [batch, num_queries, hidden_size]."""
         q, k, v = self.qkv(z).unflatten(-1, (3, self.num_heads, self.head_size)).permute(
             2, 0, 3, 1, 4)
         q, r = q[:, :, :num_queries], self.relative_keys[self.offsets[:num_queries]]
