@@ -205,8 +205,8 @@ class Trainer:
 
         Returns the history, a dict for each epoch, with those of COLUMNS for which there are
         loaders. Raises Stopped after `stop_soon`, Diverged where the loss, the gradients or the
-        weights are no longer finite, and TrainingError where a file can't be written. In each case
-        the previous last.pt remains.
+        weights are no longer finite, and TrainingError where a file can't be written. After the
+        latter two the previous last.pt remains.
         """
         done, epochs, images = len(self.history), self.recipe.epochs, self.images_per_epoch
         # A resumed run shows the progress, and counts the seconds, of the whole epoch.
