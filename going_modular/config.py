@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from going_modular.data_setup import NAMES, ImageData
-from going_modular.recipe import Recipe, check_bounds, option
+from going_modular.recipe import PRECISIONS, Recipe, check_bounds, option
 from going_modular.vit import VARIANTS
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -128,6 +128,9 @@ class Config(Recipe):
         "with torchrun: split weights, gradients and AdamW's averages over the GPUs (FSDP2), for "
         "models too large to train on one", False, per_call=True)
     device: str = option("cpu, cuda or mps; auto takes the fastest there is", "auto", per_call=True)
+    precision: str = option(
+        "of matrix products and attention in training: fp32, fp16, bf16, or auto: bf16 on NVIDIA's "
+        "GPUs since Ampere, fp16 on older ones, fp32 elsewhere", "auto", per_call=True)
     compile: bool = option("use torch.compile", False, per_call=True)
 
     output: Path | None = option(
@@ -220,6 +223,9 @@ def check(given: dict[str, Any]) -> None:
     if given.get("test_shifts") and given.get("test_crops", 1) > 1:
         raise ValueError(f"{flag('test_crops')} and {flag('test_shifts')} exclude each other: "
                          "leave out one")
+    if given.get("precision", "auto") not in ("auto", *PRECISIONS):
+        raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, not "
+                         f"{given['precision']!r}")
     if given.get("shard") and given.get("ema"):
         raise ValueError("with shard no running average of the weights is kept: leave out ema")
     if given.get("weights") is not None:

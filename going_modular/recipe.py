@@ -6,13 +6,16 @@ training in this package takes them from here.
     schedule = recipe.schedule(optimizer, total_steps)
 """
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def option(
@@ -112,40 +115,43 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
         1 + math.cos(math.pi * (step - warmup_steps) / max(total_steps - warmup_steps, 1)))
 
 
-def clip_and_schedule(
-    optimizer: torch.optim.Optimizer, schedule: LRScheduler, clip_norm: float,
-) -> None:
-    """Make `optimizer.step()` clip the norm of the gradients before each step, and set the next
-    learning rate after it.
+def computing_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
+    """The type in which matrix products and attention are computed in training.
 
-    A loop that does neither itself, such as engine.train_step, then trains with both. (Trainer does
-    both in its own step.)
+    precision: fp32, fp16, bf16, or auto: bfloat16 on NVIDIA's GPUs since Ampere, float16 on older
+    ones such as the T4, which only emulate bfloat16, and float32 on other devices.
+    Raises ValueError for another precision.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-    def clip(*_: object) -> None:
-        nn.utils.clip_grad_norm_(parameters, clip_norm)
-
-    optimizer.register_step_pre_hook(clip)
-    optimizer.register_step_post_hook(lambda *_: schedule.step())
-
-
-def autocast(device: torch.device) -> AbstractContextManager:
-    """A context in which matrix products and attention are computed in bfloat16 where that is fast:
-    on NVIDIA's GPUs since Ampere. Older ones such as the T4 only emulate bfloat16. There, and on
-    other devices, the context changes nothing."""
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bf16 else torch.float16
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
+    return PRECISIONS[precision]
 
 
-class MixedPrecision(nn.Module):
-    """A model that computes under `autocast` and returns float32, for loops without mixed
-    precision of their own. Weights, LayerNorms, skip connections and logits stay in float32."""
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """A context in which matrix products and attention are computed in dtype. Weights, LayerNorms,
+    skip connections and losses stay in float32."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
-    def __init__(self, model: nn.Module, device: torch.device | str):
-        super().__init__()
-        self.model, self.device = model, torch.device(device)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        with autocast(self.device):
-            return self.model(images).float()
+def grad_scaler(device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:
+    """Scales losses up, so that small gradients do not vanish in float16; with any other dtype it
+    does nothing. It leaves out steps whose gradients overflow, and scales less from then on."""
+    return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+
+@contextmanager
+def tensor_float_32(device: torch.device) -> Iterator[None]:
+    """On a GPU, what stays in float32 may be multiplied in TensorFloat-32, which has 10 bits for
+    the fraction of a number: GPUs since Ampere do so many times faster."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

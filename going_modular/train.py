@@ -20,6 +20,7 @@ from going_modular import config, data_setup, distributed, plots, weights
 from going_modular.config import Config
 from going_modular.paper import finetune
 from going_modular.predictions import views_of
+from going_modular.recipe import computing_dtype
 from going_modular.trainer import Diverged, Stopped, Trainer, TrainingError
 from going_modular.utils import CheckpointError, load_model, pick_device, write_atomically
 from going_modular.vit import ViT, count_macs, count_parameters
@@ -107,7 +108,7 @@ def build_trainer(
         model, train_loader, options.recipe(), device, class_names=data.class_names,
         val_loader=val_loader, test_loader=test_loader, output=output,
         settings=options.of_the_run(), views=views_of(options.of_the_run()),
-        compile=options.compile, shard=options.shard)
+        precision=options.precision, compile=options.compile, shard=options.shard)
 
 
 # ------------------------------------------------------------------------------
@@ -365,14 +366,18 @@ def train(given: dict[str, Any]) -> None:
     # Options and model. What the preset has set is printed, as nobody typed it.
     options = config.complete(given_or_theirs, data, device, stored)
     if not options.resume:
+        # --epochs makes images_shown idle.
         set_there = [f"{name.replace('_', ' ')} {config.in_words(value)}"
-                     for name, value in config.PRESETS[options.preset].items() if name not in given]
-        tell(f"preset {options.preset}: {', '.join(set_there) or 'the defaults'}")
+                     for name, value in config.PRESETS[options.preset].items()
+                     if name not in given and not (name == "images_shown" and "epochs" in given)]
+        tell(f"preset {options.preset}" + (f": {', '.join(set_there)}" if set_there else ""))
     # All processes draw the same first weights.
     torch.manual_seed(options.seed)
     model = build_model(options, len(data.class_names), pretrained)
     name = options.model or Path(str(options.weights)).name
-    tell(f"{options.model or options.weights} on {device}: {count_parameters(model):,} parameters, "
+    precision = str(computing_dtype(device, options.precision)).removeprefix("torch.")
+    tell(f"{options.model or options.weights} on {device} in {precision}: "
+         f"{count_parameters(model):,} parameters, "
          f"{count_macs(model) / 1e6:,.0f} million multiply-adds for {options.image_size} px")
 
     # Process 0 names the folder for all, as their clocks may differ, and holds its lock to the end.

@@ -8,6 +8,7 @@ With `output`, a folder, the run is stored there: history.csv, best.pt and last.
 """
 import csv
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,21 +16,26 @@ from dataclasses import asdict
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm import tqdm
 
 from going_modular import distributed, engine
 from going_modular.datasets.loading import MicroBatchSampler
 from going_modular.predictions import AveragedOverViews, predict_all
-from going_modular.recipe import Recipe, autocast
+from going_modular.recipe import (
+    Recipe,
+    autocast,
+    computing_dtype,
+    grad_scaler,
+    tensor_float_32,
+)
 from going_modular.utils import CheckpointError, read_checkpoint, set_seeds, write_atomically
 
 COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "seconds", "val_loss",
@@ -84,17 +90,41 @@ class EpochMetrics:
         self.correct += (logits.argmax(dim=1) == labels)[:count].sum()
         self.images += count
 
+    def read(self) -> tuple[float, float, float]:
+        """(sum of losses, right answers, sum of gradient norms) of this process, in one copy."""
+        loss, correct, norm = torch.stack(
+            [self.loss, self.correct.to(self.loss), self.norm]).tolist()
+        return loss, correct, norm
+
     def total(self) -> dict[str, float]:
         """The sums over all processes, as Python numbers. This waits for the device."""
-        loss, correct, images = distributed.total(self.loss.item(), self.correct.item(),
-                                                  self.images)
+        loss, correct, _ = self.read()
+        loss, correct, images = distributed.total(loss, correct, self.images)
         return {"loss": loss, "correct": int(correct), "images": int(images)}
 
 
-def images_of(loader: DataLoader) -> int:
-    """The number of images that a loader gives this process in an epoch."""
-    sampler: Any = loader.sampler  # has a length, but torch types it as any iterable
-    return len(sampler)
+class Loader(Protocol):
+    """What a run asks of its loaders: a DataLoader has it."""
+
+    sampler: Any  # its length is the number of images of an epoch, for this process
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+
+    def __iter__(self) -> Iterator:
+        """Batches (images [batch, C, H, W], labels [batch])."""
+
+
+def progress_bar(device: torch.device, **options: Any) -> tqdm:
+    """A bar for process 0: in a terminal, and in a notebook where a run is long, on a GPU. So the
+    outputs of a notebook that was executed on a CPU do not hold one."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if device.type != "cpu" and hasattr(shell, "kernel") and distributed.rank() == 0:
+        from tqdm.notebook import tqdm as notebook_tqdm  # needs ipywidgets, which notebooks have
+
+        return notebook_tqdm(**options)
+    # disable=None hides the bar where standard error is no terminal.
+    return tqdm(disable=True if distributed.rank() else None, **options)
 
 
 def random_state(device: torch.device) -> dict:
@@ -127,16 +157,19 @@ class Trainer:
         best.pt, which utils.load_model reads. None writes nothing.
     settings: plain values to store in the checkpoints, with the class names and the architecture.
     views: the views of a test image to average over (predictions.views_of); None: the image alone.
+    precision: of matrix products and attention, as recipe.computing_dtype takes it.
     compile: use torch.compile. shard: split the weights over the processes (FSDP2).
+    quiet: print no line for each epoch.
     Raises ValueError where these contradict one another.
     """
 
     def __init__(
-        self, model: nn.Module, train_loader: DataLoader, recipe: Recipe, device: torch.device, *,
-        class_names: Sequence[str], val_loader: DataLoader | None = None,
-        test_loader: DataLoader | None = None, output: str | Path | None = None,
-        settings: dict | None = None, views: Callable[[torch.Tensor], list[torch.Tensor]]
-        | None = None, compile: bool = False, shard: bool = False,
+        self, model: nn.Module, train_loader: Loader, recipe: Recipe, device: torch.device, *,
+        class_names: Sequence[str] = (), val_loader: Loader | None = None,
+        test_loader: Loader | None = None, output: str | Path | None = None,
+        settings: dict | None = None,
+        views: Callable[[torch.Tensor], list[torch.Tensor]] | None = None,
+        precision: str = "auto", compile: bool = False, shard: bool = False, quiet: bool = False,
     ):
         self.recipe, self.device, self.output = (
             recipe, device, None if output is None else Path(output))
@@ -144,6 +177,9 @@ class Trainer:
         self.description: dict[str, Any] = {
             "class_names": list(class_names), "architecture": getattr(model, "settings", {}),
             "settings": settings or {}}
+        self.dtype = computing_dtype(device, precision)
+        self.scaler = grad_scaler(device, self.dtype)
+        self.quiet = quiet
         # Sharding comes before `to`: it moves one block after the other to the device, so that the
         # whole model never has to fit on it.
         if shard:
@@ -153,6 +189,8 @@ class Trainer:
             if recipe.ema:
                 raise ValueError("with shard no running average of the weights is kept: leave out "
                                  "ema")
+            if self.scaler.is_enabled():
+                raise ValueError("with shard there is no float16: use --precision fp32 or bf16")
             distributed.shard(model, device)
         self.model = model.to(device)
 
@@ -166,9 +204,9 @@ class Trainer:
                              "deal out the images")
         self.micro_batches = self.batches.gradient_accumulation if self.batches else 1  # of a step
         self.steps_per_epoch = len(train_loader) // self.micro_batches
-        # Of all processes together, where images_of counts those of this one.
+        # Of all processes together, where a sampler counts those of this one.
         self.images_per_epoch = (len(self.batches.sampler) if self.batches
-                                 else images_of(train_loader))
+                                 else len(train_loader.sampler))
 
         # The optimizer and its learning rates, and the running average of the weights. The
         # schedule counts steps, so it needs to know how many the whole run will take.
@@ -212,8 +250,8 @@ class Trainer:
         # A resumed run shows the progress, and counts the seconds, of the whole epoch.
         shown = done * images + (self.begun["sums"]["images"] if self.begun else 0)
         self.start = time.perf_counter() - (self.begun["seconds"] if self.begun else 0)
-        hidden = True if distributed.rank() else None  # None: hidden where there is no terminal
-        with tqdm(total=epochs * images, initial=shown, unit=" images", disable=hidden) as self.bar:
+        with tensor_float_32(self.device), progress_bar(
+                self.device, total=epochs * images, initial=shown, unit=" images") as self.bar:
             for epoch in range(done, epochs):
                 self.bar.set_description(f"epoch {epoch + 1}/{epochs}")
                 row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
@@ -226,7 +264,7 @@ class Trainer:
                 self.history.append(row)
                 self.steps = 0
                 self._save()
-                if distributed.rank() == 0:
+                if distributed.rank() == 0 and not self.quiet:
                     scores = "".join(f"   {part}: loss {row[f'{part}_loss']:.3f}, accuracy "
                                      f"{row[f'{part}_acc']:.3f}"
                                      for part in ("train", "test") if f"{part}_loss" in row)
@@ -269,7 +307,8 @@ class Trainer:
         self.trained.train()
         while self.steps < self.steps_per_epoch:
             self._step(batches)
-        self._raise_unless_finite()
+        self._read_metrics()
+        self._raise_where_nothing_moves()
         seen = self.metrics.total()
         return {"train_loss": seen["loss"] / seen["images"],
                 "train_acc": seen["correct"] / seen["images"], "lr": self.lr}
@@ -288,19 +327,22 @@ class Trainer:
             count, weight = self._count_and_weight(micro_batch, len(images))
 
             with self._averaging_gradients(micro_batch):
-                # bfloat16 where the GPU has it; autocast computes the loss in float32 in any case.
-                with autocast(self.device):
+                # Mixed precision; autocast computes the loss in float32 in any case.
+                with autocast(self.device, self.dtype):
                     logits = self.trained(images)  # [batch, num_classes]
                     loss = F.cross_entropy(logits, labels,
                                            label_smoothing=self.recipe.label_smoothing)
-                (weight * loss).backward()
+                self.scaler.scale(weight * loss).backward()
             self.metrics.add(loss, logits, labels, count)
             shown += count
 
         # The gradient is whole only now, so this is the place to clip its norm (Table 3).
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        self.metrics.norm += distributed.whole_tensor(norm)
-        self.optimizer.step()
+        if not self.scaler.is_enabled():  # else an overflow of float16, whose step is left out
+            self.metrics.norm += distributed.whole_tensor(norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.schedule.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -342,17 +384,26 @@ class Trainer:
         """
         drawn = self.bar.update(images * distributed.size())
         if drawn or self.device.type == "cpu":
-            self._raise_unless_finite()
-            loss, accuracy = (value.item() / self.metrics.images
-                              for value in (self.metrics.loss, self.metrics.correct))
+            loss, correct = self._read_metrics()
+            loss, accuracy = loss / self.metrics.images, correct / self.metrics.images
             self.bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
 
-    def _raise_unless_finite(self) -> None:
-        """Raise Diverged where a loss or a gradient of this epoch was not finite."""
-        for what, value in (("loss", self.metrics.loss.item()),
-                            ("norm of the gradients", self.metrics.norm.item())):
+    def _read_metrics(self) -> tuple[float, float]:
+        """(sum of losses, right answers) of this epoch: this waits for the device, once.
+
+        Raises Diverged where a loss or a gradient of this epoch was not finite.
+        """
+        loss, correct, norm = self.metrics.read()
+        for what, value in (("loss", loss), ("norm of the gradients", norm)):
             if not math.isfinite(value):
                 raise self._diverged(f"the {what} is {value}")
+        return loss, correct
+
+    def _raise_where_nothing_moves(self) -> None:
+        """Raise Diverged where all steps were left out, as their gradients overflow float16."""
+        # The scale halves with each step that overflows; below 1, no scale would have helped.
+        if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
+            raise self._diverged("the gradients overflow float16 whatever the loss is scaled by")
 
     def _diverged(self, what: str) -> Diverged:
         steps = len(self.history) * self.steps_per_epoch + self.steps
@@ -366,9 +417,9 @@ class Trainer:
     def evaluate(self, part: str) -> tuple[float, float]:
         """(mean loss, accuracy) of the final model on "val" or "test", without label smoothing."""
         loader = self.loaders[part]
-        images = images_of(loader)
+        images = len(loader.sampler)
         # Each process evaluates its share of the images; sums, unlike means, can be added up.
-        with distributed.whole(self.model), autocast(self.device):
+        with distributed.whole(self.model), autocast(self.device, self.dtype):
             loss, accuracy = engine.test_step(self.tested, loader, F.cross_entropy, self.device)
         loss, correct, count = distributed.total(loss * images, accuracy * images, images)
         return loss / count, correct / count
@@ -376,7 +427,7 @@ class Trainer:
     def predict(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(probabilities [images, num_classes], labels [images]) on "val" or "test",
         in order, on the CPU."""
-        with distributed.whole(self.model), autocast(self.device):
+        with distributed.whole(self.model), autocast(self.device, self.dtype):
             mine = predict_all(self.tested, self.loaders[part])
         # Process r has the images r, r + size, r + 2 size, ...: taking one from each in turn
         # restores their order. The last round may lack some, which zip_longest fills with None.
@@ -431,6 +482,9 @@ class Trainer:
         if self.average:
             self.average.module.load_state_dict(checkpoint["model"])
             self.average.n_averaged.fill_(training["averaged"])
+        # A run may go on in another precision; then the scale is found anew.
+        if self.scaler.is_enabled() and training.get("scaler"):
+            self.scaler.load_state_dict(training["scaler"])
         self.history = checkpoint["history"]
         self.begun = training["begun"]
         self.saved = len(self.history), self.begun["steps"] if self.begun else 0
@@ -460,7 +514,8 @@ class Trainer:
         training: dict[str, Any] = {
             "model": weights, "optimizer": distributed.gathered(self.optimizer.state_dict()),
             "scheduler": self.schedule.state_dict(),
-            "averaged": self.average.n_averaged.item() if self.average else 0, "begun": None,
+            "averaged": self.average.n_averaged.item() if self.average else 0,
+            "scaler": self.scaler.state_dict(), "begun": None,
         }
         if self.steps:
             training["begun"] = {

@@ -68,12 +68,15 @@ def test_each_row_changes_what_it_says(small):
 
 
 def test_batches_are_the_images_moved(bars, small):
-    size = {**architecture.SETUPS[small], "shift": 2}
-    seen = list(architecture.batches(bars, size))
+    def loader(**changes):
+        setup = {**architecture.SETUPS[small], **changes}
+        return architecture.Batches(bars.train, bars.train_labels, setup["batch_size"], setup)
+
+    seen = list(loader(shift=2))
     assert [len(images) for images, _ in seen] == [20] * 10 and sum(labels.sum() for _, labels in seen) == 100
-    still = next(architecture.batches(bars, {**size, "shift": 0}))[0]
+    still = next(iter(loader(shift=0)))[0]
     assert all((bars.train == image).flatten(1).all(1).any() for image in still)
-    mirrored = [next(architecture.batches(bars, {**size, "shift": 0, "flip": True}))[0] for _ in range(20)]
+    mirrored = [next(iter(loader(shift=0, flip=True)))[0] for _ in range(20)]
     as_is = [(bars.train == images[0]).flatten(1).all(1).any().item() for images in mirrored]
     assert 0 < sum(as_is) < 20
     inside = seen[0][0][0, 0, 2:6, 2:6]  # the middle of a moved image is somewhere in one of the images

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import v2
 
 from going_modular import data_setup, engine
-from going_modular.recipe import MixedPrecision, Recipe
+from going_modular.recipe import Recipe
 from going_modular.train import main
 from going_modular.trainer import Stopped, Trainer
 from going_modular.utils import load_model, pick_device
@@ -336,7 +336,7 @@ def test_the_small_loop_trains(gpu, colours):
     data, device = data_setup.load(colours), pick_device()
     loaders = [data_setup.make_loader(part, data_setup.eval_transform(16), 8, shuffle=train, device=device)
                for part, train in ((data.train, True), (data.test, False))]
-    model = MixedPrecision(ViT(**SIZES), device)
+    model = ViT(**SIZES).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     history = engine.train(model, *loaders, optimizer, nn.CrossEntropyLoss(), epochs=3, device=device)
     assert device == torch.device("cuda:0") and history["train_loss"][-1] < 0.9 * history["train_loss"][0]
@@ -384,6 +384,7 @@ def test_a_stop_changes_nothing(gpu, make):
         assert [row[part] for row in again.history] == [row[part] for row in history]
 
 
+@both_cards
 def test_no_step_of_a_trainer_waits(gpu, make, monkeypatch):
     trainer, waits = make("run"), []
     step = trainer._step
@@ -412,7 +413,8 @@ def test_the_command(gpu, colours, tmp_path, capsys):
     options = ["--data", str(colours), "--output", str(tmp_path / "run"), *ON_GPU, "--epochs", "8"]
     assert main(options) == 0
     out, err = capsys.readouterr()
-    assert err == "" and "on cuda:0: " in out
+    dtype = "float16" if gpu.card.name == "Tesla T4" else "bfloat16"
+    assert err == "" and f"on cuda:0 in {dtype}: " in out
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["test_accuracy"] == 1 and results["test_loss"] < 0.9 * results["guess_loss"]
     assert gpu.peak_memory < 2_000_000 and gpu.multiply_adds > 0

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular import data_setup, drawn, utils
 from going_modular.experiments import MEASURED
@@ -80,8 +81,9 @@ def by_hand(scale, lr, steps):
 
 @pytest.mark.parametrize("scale", [1.0, 30.0])  # below and above the norm at which gradients are clipped
 def test_each_step_is_that_of_the_paper(scale, capsys):
-    model, batches = Watched(scale), [(torch.zeros(2, 3, 4, 4), torch.ones(2, dtype=torch.long))] * 5
-    results = finetune.fine_tune(model, batches, batches[:1], epochs=2, lr=0.1, device="cpu")
+    images = TensorDataset(torch.zeros(10, 3, 4, 4), torch.ones(10, dtype=torch.long))
+    model, batches = Watched(scale), DataLoader(images, batch_size=2)
+    results = finetune.fine_tune(model, batches, batches, epochs=2, lr=0.1, device="cpu")
     assert model.weight.item() == pytest.approx(by_hand(scale, 0.1, steps=10), rel=1e-3)
     assert [len(values) for values in results.values()] == [2] * 4
     assert capsys.readouterr().out.count("epoch") == 2

@@ -27,7 +27,7 @@ def test_a_class_is_within_half_a_step_of_its_colour():
 
 def test_the_shares_of_the_corruption():
     patches = 8 + torch.arange(3000.0 * 16).view(3000, 16, 1).expand(-1, -1, 24)  # each embedding tells its own
-    replaced, corrupted = corrupt(patches, torch.full((24,), 7.0), share=0.5)
+    replaced, corrupted = corrupt(patches, torch.full((24,), 7.0), corruption_rate=0.5)
     assert (corrupted.sum(dim=1) == 8).all()
     assert torch.equal(replaced[~corrupted], patches[~corrupted])
     changed = replaced[corrupted]
@@ -42,10 +42,10 @@ def test_the_shares_of_the_corruption():
 def test_only_the_corrupted_patches_are_hidden(pool, monkeypatch):
     """With all patches masked nothing of the image is left; the plain forward pass afterwards is not corrupted."""
     vit = ViT(**SIZES, pool=pool).eval()
-    task, (one, two) = MaskedPatchPrediction(vit, share=1.0), torch.randn(2, 2, 3, 16, 16)
+    task, (one, two) = MaskedPatchPrediction(vit, corruption_rate=1.0), torch.randn(2, 2, 3, 16, 16)
     torch.nn.init.normal_(task.head.weight)
     torch.nn.init.normal_(vit.head.weight)
-    monkeypatch.setattr(masked, "corrupt", lambda patches, mask, share: (
+    monkeypatch.setattr(masked, "corrupt", lambda patches, mask, corruption_rate: (
         mask.expand_as(patches), torch.ones(patches.shape[:2], dtype=torch.bool)))
     logits, corrupted = task(one)
     assert logits.shape == (2, 16, COLOURS) and corrupted.all()
@@ -79,11 +79,11 @@ def test_the_loss_is_that_of_the_corrupted_patches(monkeypatch):
 
 
 def test_one_patch_at_least_is_corrupted():
-    _, corrupted = corrupt(torch.zeros(3, 16, 24), torch.zeros(24), share=0.01)
+    _, corrupted = corrupt(torch.zeros(3, 16, 24), torch.zeros(24), corruption_rate=0.01)
     assert corrupted.sum(dim=1).tolist() == [1, 1, 1]
 
 
-def test_shares_that_make_no_sense():
-    for share in (0, 1.5):
-        with pytest.raises(ValueError, match="share"):
-            MaskedPatchPrediction(ViT(**SIZES), share)
+def test_corruption_rates_that_make_no_sense():
+    for corruption_rate in (0, 1.5):
+        with pytest.raises(ValueError, match="corruption_rate"):
+            MaskedPatchPrediction(ViT(**SIZES), corruption_rate)

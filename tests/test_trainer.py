@@ -4,12 +4,13 @@ import errno
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from going_modular import data_setup
 from going_modular import trainer as trainer_module
-from going_modular.recipe import MixedPrecision, Recipe, autocast, clip_and_schedule, parameter_groups, warmup_cosine
+from going_modular.recipe import Recipe, autocast, computing_dtype, parameter_groups, warmup_cosine
 from going_modular.trainer import COLUMNS, Diverged, Stopped, Trainer, TrainingError, random_state, set_random_state
 from going_modular.utils import CheckpointError, load_model, read_checkpoint
 from going_modular.vit import ViT
@@ -23,7 +24,7 @@ def make(colours, tmp_path):
     """Build a trainer on the colours; the same arguments give the same run."""
     data = data_setup.load(colours)
 
-    def build(folder="run", recipe=None, drop_path=0.1, num_workers=0, compile=False, **fields):
+    def build(folder="run", recipe=None, drop_path=0.1, num_workers=0, compile=False, precision="auto", **fields):
         torch.manual_seed(3)
         model = ViT(**SIZES, drop_path=drop_path)
         kept, held_out = data_setup.split(data.train, 0.2, seed=0)
@@ -34,7 +35,8 @@ def make(colours, tmp_path):
         output.mkdir(exist_ok=True)
         recipe = recipe or Recipe(**{"epochs": 4, "lr": 3e-3, "mixup": 0.2, "ema": 0.9, **fields})
         return Trainer(model, loaders[0], recipe, torch.device("cpu"), class_names=data.class_names,
-                       val_loader=loaders[1], test_loader=loaders[2], output=output, compile=compile)
+                       val_loader=loaders[1], test_loader=loaders[2], output=output, compile=compile,
+                       precision=precision)
 
     return build
 
@@ -252,32 +254,66 @@ def test_a_full_disk_costs_no_checkpoint(make, monkeypatch, error):
     assert not [file for file in trainer.output.iterdir() if file.suffix == ".tmp"]
 
 
-def test_bfloat16_where_a_gpu_has_it(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)  # a T4
-    monkeypatch.setattr(torch, "autocast", lambda *given: given)
-    assert not isinstance(autocast(torch.device("cuda")), tuple)
+def test_precision_follows_the_card(monkeypatch):
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert computing_dtype(cuda) == torch.float16  # a T4 only emulates bfloat16
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-    assert autocast(torch.device("cuda")) == ("cuda", torch.bfloat16)
-    assert not isinstance(autocast(torch.device("cpu")), tuple)
+    assert computing_dtype(cuda) == torch.bfloat16 and computing_dtype(cpu) == torch.float32
+    assert computing_dtype(cuda, "fp32") == torch.float32 and computing_dtype(cpu, "bf16") == torch.bfloat16
+    with pytest.raises(ValueError, match="precision must be auto, fp32, fp16, bf16, not 'int8'"):
+        computing_dtype(cpu, "int8")
 
 
-def test_mixed_precision_around_a_model(monkeypatch):
-    monkeypatch.setattr("going_modular.recipe.autocast", lambda device: torch.autocast(device.type, torch.bfloat16))
-    model = nn.Linear(64, 2)
-    x = torch.randn(3, 64)
-    wrapped = MixedPrecision(model, "cpu")(x)
-    assert wrapped.dtype == torch.float32 and torch.equal(wrapped, wrapped.bfloat16().float())
-    assert not torch.equal(wrapped, model(x)) and torch.allclose(wrapped, model(x), atol=0.05)
+def test_autocast_computes_in_its_type():
+    layer, x = nn.Linear(64, 2), torch.randn(3, 64)
+    with autocast(torch.device("cpu"), torch.float32):
+        assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
+    with autocast(torch.device("cpu"), torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+        assert F.cross_entropy(layer(x), torch.zeros(3).long()).dtype == torch.float32
 
 
-def test_clipping_and_schedule_around_any_loop():
-    weight = nn.Parameter(torch.zeros(4))
-    optimizer = torch.optim.SGD([weight], lr=1.0)
-    clip_and_schedule(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step), clip_norm=0.1)
-    for _ in range(2):
-        weight.grad = torch.ones(4)
-        optimizer.step()
-    torch.testing.assert_close(weight.detach(), torch.full((4,), -0.05 - 0.025), rtol=1e-3, atol=0)
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_it_learns_in_mixed_precision(make, precision):
+    trainer = make(epochs=12, precision=precision)
+    assert trainer.fit()[-1]["test_acc"] == 1 and trainer.scaler.is_enabled() == (precision == "fp16")
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.model.parameters())
+
+
+def test_a_step_that_overflows_is_left_out_and_is_no_divergence(make):
+    trainer = make(epochs=2, precision="fp16", ema=0.0)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)  # far too much for the first steps
+    before = weights_of(trainer).clone()
+    moved = []
+    trainer.optimizer.register_step_post_hook(lambda *_: moved.append(not torch.equal(weights_of(trainer), before)))
+    trainer.fit()
+    assert trainer.scaler.get_scale() < 2.0**119 and trainer.schedule.last_epoch == 8  # each step counts
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+def test_gradients_that_overflow_at_any_scale_end_the_run(make):
+    trainer = make(precision="fp16")
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    trainer.model.head.bias.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(Diverged, match="overflow float16 whatever the loss is scaled by in epoch 1"):
+        trainer.fit()
+
+
+def test_the_scale_is_saved_and_restored(make):
+    whole, broken = (make(name, precision="fp16") for name in ("whole", "broken"))
+    for trainer in (whole, broken):
+        trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14, growth_interval=3)
+    whole.fit()
+    broken.optimizer.register_step_post_hook(count_down(6, broken.stop_soon))
+    with pytest.raises(Stopped):
+        broken.fit()
+    again = make("broken", precision="fp16")
+    again.scaler = torch.amp.GradScaler("cpu", growth_interval=3)
+    again.resume()
+    assert again.scaler.get_scale() == 2.0**16 and again.scaler.state_dict() == broken.scaler.state_dict()
+    again.fit()
+    assert torch.equal(weights_of(again), weights_of(whole))
 
 
 def test_random_state_is_that_of_one_device(monkeypatch):

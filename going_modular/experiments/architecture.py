@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, TypedDict
 import torch
 import torch.nn.functional as F
 
-from going_modular import data_setup, engine
+from going_modular import data_setup
 from going_modular.experiments import MEASURED
 from going_modular.paper.positions import POSITION_VARIANTS
-from going_modular.recipe import MixedPrecision, Recipe, clip_and_schedule
+from going_modular.recipe import Recipe
+from going_modular.trainer import Trainer
 from going_modular.vit import ViT, count_macs
 
 
@@ -72,14 +73,14 @@ def load(name: str) -> Images:
 
     Raises DataError where the data set is not available.
     """
-    size, data, parts = SETUPS[name], data_setup.load(name), []
-    transform = data_setup.eval_transform(size["base"]["image_size"])
+    setup, data, parts = SETUPS[name], data_setup.load(name), []
+    transform = data_setup.eval_transform(setup["base"]["image_size"])
     picked = torch.randperm(len(data.train),
-                            generator=torch.Generator().manual_seed(0))[: size["train_images"]]
+                            generator=torch.Generator().manual_seed(0))[: setup["train_images"]]
     for part, indices in ((data.train, picked.tolist()), (data.test, range(len(data.test)))):
         # The slice keeps one channel of the digits, which the transform has repeated to three.
         targets = data_setup.labels(part)
-        parts.append(torch.stack([transform(part[i][0])[: size["base"]["in_channels"]]
+        parts.append(torch.stack([transform(part[i][0])[: setup["base"]["in_channels"]]
                                   for i in indices]))
         parts.append(torch.tensor([targets[i] for i in indices]))
     return Images(*parts)
@@ -93,15 +94,15 @@ def rows(name: str) -> dict[str, dict[str, dict]]:
     pooling: class token against mean, each at several learning rates (Figure 9).
     scaling: depth, width, MLP and patches, one at a time (Figure 8).
     """
-    size = SETUPS[name]
+    setup = SETUPS[name]
     return {
         "positions": {kind: {"positions": kind} for kind in POSITION_VARIANTS},
-        "positions_faster": {kind: {"positions": kind, "lr": 2 * size["lr"]}
+        "positions_faster": {kind: {"positions": kind, "lr": 2 * setup["lr"]}
                              for kind in POSITION_VARIANTS},
         "pooling": {f"{pool} {lr:g}": {"pool": pool, "lr": lr} for pool in ("token", "mean")
-                    for lr in size["lrs"]},
+                    for lr in setup["lrs"]},
         "scaling": {"base": {}, **{f"{what} {value}": {what: value}
-                                   for what, values in size["scaling"].items()
+                                   for what, values in setup["scaling"].items()
                                    for value in values}},
     }
 
@@ -120,43 +121,54 @@ def build(name: str, changes: dict, num_classes: int) -> ViT:
     return POSITION_VARIANTS[changes.get("positions", "1-D")](**settings)
 
 
-def batches(data: Images, size: Setup) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The batches (images [batch, C, H, W], labels [batch]) of an epoch, in random order.
+class Batches:
+    """A loader of images that are in memory: (images [batch, C, H, W], labels [batch]).
 
-    Each batch is moved by up to `shift` pixels as a whole, and with `flip`, half of them are
-    mirrored. One random shift for a batch costs next to nothing, unlike one for each image.
+    setup: for training, in random order; each batch is moved by up to `shift` pixels as a whole,
+    and with `flip`, half of them are mirrored. One random shift for a batch costs next to nothing,
+    unlike one for each image. None: in order, as they are.
     """
-    side, shift = data.train.shape[-1], size["shift"]
-    for indices in torch.randperm(len(data.train)).split(size["batch_size"]):
-        images = F.pad(data.train[indices], [shift] * 4, mode="replicate")
-        top, left = torch.randint(2 * shift + 1, (2,)).tolist()
-        images = images[..., top : top + side, left : left + side]
-        if size["flip"] and torch.rand(()) < 0.5:
-            images = images.flip(-1)
-        yield images, data.train_labels[indices]
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, batch_size: int,
+                 setup: Setup | None = None):
+        self.images, self.labels, self.batch_size, self.setup = images, labels, batch_size, setup
+        self.sampler = range(len(images))
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        if self.setup is None:
+            yield from zip(self.images.split(self.batch_size), self.labels.split(self.batch_size))
+            return
+        side, shift = self.images.shape[-1], self.setup["shift"]
+        # On the device, as otherwise each batch of indices would have to be copied to it.
+        order = torch.randperm(len(self.images)).to(self.images.device)
+        for indices in order.split(self.batch_size):
+            images = F.pad(self.images[indices], [shift] * 4, mode="replicate")
+            top, left = torch.randint(2 * shift + 1, (2,)).tolist()
+            images = images[..., top : top + side, left : left + side]
+            if self.setup["flip"] and torch.rand(()) < 0.5:
+                images = images.flip(-1)
+            yield images, self.labels[indices]
 
 
 def train(
-    model: ViT, data: Images, size: Setup, lr: float, device: torch.device | str = "cpu",
+    model: ViT, data: Images, setup: Setup, lr: float, seed: int, device: torch.device | str = "cpu",
 ) -> dict:
-    """Train a model by the recipe of notebook 09, without printing.
+    """Train a model by the recipe of notebook 09, without mixup, label smoothing, and printing.
 
     Returns test_acc, test_loss, train_acc (of the last epoch, measured while training), macs (of
     one image) and seconds.
     """
-    data, model = data.to(device), model.to(device)
-    recipe = Recipe(epochs=size["epochs"], lr=lr)
-    optimizer = recipe.optimizer(model)
-    steps = size["epochs"] * -(-len(data.train) // size["batch_size"])
-    clip_and_schedule(optimizer, recipe.schedule(optimizer, steps), recipe.clip_norm)
-    trained = MixedPrecision(model, device)
+    data = data.to(device)
+    trainer = Trainer(
+        model, Batches(data.train, data.train_labels, setup["batch_size"], setup),
+        Recipe(epochs=setup["epochs"], lr=lr, label_smoothing=0.0, seed=seed), torch.device(device),
+        test_loader=Batches(data.test, data.test_labels, batch_size=500), quiet=True)
     start = time.perf_counter()
-    for _ in range(size["epochs"]):
-        _, train_acc = engine.train_step(trained, batches(data, size), F.cross_entropy, optimizer,
-                                         device)
-    test = list(zip(data.test.split(500), data.test_labels.split(500)))
-    test_loss, test_acc = engine.test_step(trained, test, F.cross_entropy, device)
-    return {"test_acc": test_acc, "test_loss": test_loss, "train_acc": train_acc,
+    last = trainer.fit()[-1]
+    return {**{name: last[name] for name in ("test_acc", "test_loss", "train_acc")},
             "macs": count_macs(model), "seconds": time.perf_counter() - start}
 
 
@@ -167,7 +179,7 @@ def run(
     images and their shifts."""
     torch.manual_seed(seed)
     model = build(name, changes, num_classes=int(data.train_labels.max()) + 1)
-    return train(model, data, SETUPS[name], changes.get("lr", SETUPS[name]["lr"]), device)
+    return train(model, data, SETUPS[name], changes.get("lr", SETUPS[name]["lr"]), seed, device)
 
 
 def measure(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 
-from going_modular.recipe import Recipe, clip_and_schedule
+from going_modular.recipe import Recipe, autocast, computing_dtype, grad_scaler
 from going_modular.vit import ViT, patchify
 
 LEVELS = 8  # of each channel: 3 bits
@@ -36,7 +36,7 @@ def to_rgb(colours: torch.Tensor) -> torch.Tensor:
 
 
 def corrupt(
-    patches: torch.Tensor, mask: torch.Tensor, share: float,
+    patches: torch.Tensor, mask: torch.Tensor, corruption_rate: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Corrupt this share of the patch embeddings [batch, N, D] of each image, at least one of them.
 
@@ -49,12 +49,12 @@ def corrupt(
     # Sorting random numbers gives a random order of the patches of each image: its first places are
     # the same number of patches in every image, which drawing each patch by itself would not give.
     places = torch.rand(batch, number, device=patches.device).argsort(dim=1)
-    corrupted = places < max(1, round(share * number))
+    corrupted = places < max(1, round(corruption_rate * number))
     # One random number decides among the three, with the probabilities 0.8, 0.1 and 0.1.
-    luck = torch.rand(batch, number, 1, device=patches.device)
+    draw = torch.rand(batch, number, 1, device=patches.device)
     others = patches.flatten(0, 1)[
         torch.randperm(batch * number, device=patches.device)].view_as(patches)
-    replaced = torch.where(luck < 0.8, mask, torch.where(luck < 0.9, others, patches))
+    replaced = torch.where(draw < 0.8, mask, torch.where(draw < 0.9, others, patches))
     return torch.where(corrupted.unsqueeze(-1), replaced, patches), corrupted
 
 
@@ -63,14 +63,14 @@ class MaskedPatchPrediction(nn.Module):
 
     The task is to predict the mean colours of the corrupted patches from all the others. The ViT
     itself keeps its layers, so that `finetune.new_head` can take it afterwards.
-    Raises ValueError for a share outside (0, 1].
+    Raises ValueError for a corruption_rate outside (0, 1].
     """
 
-    def __init__(self, vit: ViT, share: float = 0.5):
+    def __init__(self, vit: ViT, corruption_rate: float = 0.5):
         super().__init__()
-        if not 0 < share <= 1:
-            raise ValueError(f"share must be above 0 and at most 1, not {share}")
-        self.vit, self.share = vit, share
+        if not 0 < corruption_rate <= 1:
+            raise ValueError(f"corruption_rate must be above 0 and at most 1, not {corruption_rate}")
+        self.vit, self.corruption_rate = vit, corruption_rate
         self.mask = nn.Parameter(torch.zeros(vit.settings["hidden_size"]))
         self.head = nn.Linear(vit.settings["hidden_size"], COLOURS)
         nn.init.zeros_(self.head.weight)
@@ -83,7 +83,7 @@ class MaskedPatchPrediction(nn.Module):
         corrupted: list[torch.Tensor] = []
 
         def replace(module: nn.Module, inputs: tuple, patches: torch.Tensor) -> torch.Tensor:
-            patches, chosen = corrupt(patches, self.mask, self.share)
+            patches, chosen = corrupt(patches, self.mask, self.corruption_rate)
             corrupted.append(chosen)
             return patches
 
@@ -111,22 +111,30 @@ def train(
     """Train the task and its ViT on batches (images [batch, 3, H, W], anything), and print a line
     for each epoch.
 
-    The optimizer, the learning rates and the clipping are those of Recipe. Returns the mean loss of
-    each epoch.
+    The optimizer, the learning rates, the clipping and the precision are those of Trainer, whose
+    step needs labels. Returns the mean loss of each epoch.
     """
+    device = torch.device(device)
     task.to(device).train()
     recipe = Recipe(epochs=epochs, lr=lr)
     optimizer = recipe.optimizer(task)
-    clip_and_schedule(optimizer, recipe.schedule(optimizer, epochs * len(loader)), recipe.clip_norm)
+    schedule = recipe.schedule(optimizer, epochs * len(loader))
+    dtype = computing_dtype(device)
+    scaler = grad_scaler(device, dtype)
     losses = []
     for epoch in range(epochs):
         # The sum stays on the device, so that no step waits for it.
         total, count = torch.zeros((), device=device), 0
         for images, _ in loader:
-            loss = task.loss(images.to(device))
+            with autocast(device, dtype):
+                loss = task.loss(images.to(device))
             optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(task.parameters(), recipe.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            schedule.step()
             total, count = total + loss.detach() * len(images), count + len(images)
         losses.append(total.item() / count)
         print(f"epoch {epoch + 1}/{epochs} | loss {losses[-1]:.3f}", flush=True)
