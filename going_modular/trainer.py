@@ -236,6 +236,8 @@ class Trainer:
         self.steps = 0  # of the current epoch
         self.begun: dict | None = None  # the state of an unfinished epoch, set by `resume`
         self.saved = 0, 0  # whole epochs, and steps of the next one, that last.pt contains
+        self.saved_at, self.save_seconds = time.perf_counter(), 0.0  # when, and how long it took
+        self.unsaved_best: dict[str, Any] | None = None  # the checkpoint of a best epoch since then
         self.stopping = False
 
     def fit(self) -> list[dict]:
@@ -263,14 +265,18 @@ class Trainer:
                 # With steps at 0, _save knows that the epoch is complete.
                 self.history.append(row)
                 self.steps = 0
-                self._save()
+                stopping = distributed.any_of(self.stopping)
+                if stopping or epoch + 1 == epochs or self._saving_is_due():
+                    self._save()
+                else:
+                    self._hold()
                 if distributed.rank() == 0 and not self.quiet:
                     scores = "".join(f"   {part}: loss {row[f'{part}_loss']:.3f}, accuracy "
                                      f"{row[f'{part}_acc']:.3f}"
                                      for part in ("train", "test") if f"{part}_loss" in row)
                     tqdm.write(f"epoch {epoch + 1:>3}/{epochs}{scores}   {row['seconds']:.1f} s")
                 # After the last epoch the run is complete, and a wish to stop is met anyway.
-                if distributed.any_of(self.stopping) and epoch + 1 < epochs:
+                if stopping and epoch + 1 < epochs:
                     raise Stopped
         return self.history
 
@@ -489,27 +495,61 @@ class Trainer:
         self.begun = training["begun"]
         self.saved = len(self.history), self.begun["steps"] if self.begun else 0
 
-    def _save(self) -> None:
-        """Write last.pt into `output`, if any; after a whole epoch history.csv as well, and best.pt
-        where this epoch is the best so far on the held-out images.
+    def _saving_is_due(self) -> bool:
+        """Whether to save after an epoch that is not the last one: always where that takes less than
+        a second, and else so seldom that it takes a twentieth of the time at most. (With AdamW's
+        averages a ViT-B/16 is 1 GB, and an epoch on few images is over in seconds.)"""
+        waited = time.perf_counter() - self.saved_at
+        # Process 0 decides for all, as they gather the weights together.
+        return distributed.from_first(self.save_seconds < 1 or waited > 20 * self.save_seconds)
 
-        last.pt is written last. A run that is killed before that resumes from the previous one and
-        writes all three again, so that the files never disagree for good.
-        """
-        # Weights that are not finite must not replace those of the last good step.
+    def _is_best(self) -> bool:
+        """Whether the last epoch is the best so far on the held-out images. Among equally good ones
+        it is the last one, as it has been trained longest."""
+        return "val" in self.loaders and (
+            self.history[-1]["val_acc"] >= max(row["val_acc"] for row in self.history))
+
+    def _finite_weights(self) -> dict[str, torch.Tensor]:
+        """The weights, gathered from all processes. Raises Diverged where they are not finite: such
+        weights must not replace those of the last good step."""
         weights = distributed.gathered(self.model.state_dict())
         if not all(tensor.isfinite().all() for tensor in weights.values()):
             raise self._diverged("the weights are not finite")
-        if self.output is None:
-            return
+        return weights
 
-        # `checkpoint` is what it takes to use the model. With `ema` that is the average, while the
-        # training continues from the weights themselves, under training["model"].
-        checkpoint = {
+    def _checkpoint(self, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """What it takes to use the model. With `ema` that is the average, while the training
+        continues from the weights themselves."""
+        return {
             **self.description, "model": self.average.module.state_dict() if self.average
             else weights, "epoch": len(self.history), "images_of_an_epoch": self.images_per_epoch,
             "recipe": asdict(self.recipe), "history": self.history,
         }
+
+    def _hold(self) -> None:
+        """Keep what an epoch has made until it is saved: the history in its file, and the weights,
+        where they are the best so far, in memory."""
+        weights = self._finite_weights()
+        if self.output is None:
+            return
+        if self._is_best():
+            best = self._checkpoint(weights)
+            copies = {name: tensor.cpu().clone() for name, tensor in best["model"].items()}
+            self.unsaved_best = {**best, "model": copies, "history": [*self.history]}
+        self._write({"history.csv": self._write_history})
+
+    def _save(self) -> None:
+        """Write last.pt into `output`, if any; after a whole epoch history.csv as well, and best.pt
+        where an epoch since the last save is the best so far on the held-out images.
+
+        last.pt is written last. A run that is killed before that resumes from the previous one and
+        writes all three again, so that the files never disagree for good.
+        """
+        weights = self._finite_weights()
+        if self.output is None:
+            return
+        start = time.perf_counter()
+        checkpoint = self._checkpoint(weights)
         # `training` is what it takes to resume, and `begun` within it, in the middle of an epoch.
         training: dict[str, Any] = {
             "model": weights, "optimizer": distributed.gathered(self.optimizer.state_dict()),
@@ -523,14 +563,23 @@ class Trainer:
                 "random": distributed.from_all(random_state(self.device)),
                 "sums": self.metrics.total(), "seconds": time.perf_counter() - self.start}
 
-        files: dict[str, Callable[[Path], None]] = {}
+        files: dict[str, Callable[[Path], Any]] = {}
+        best = checkpoint if not self.steps and self._is_best() else self.unsaved_best
         if not self.steps:
             files["history.csv"] = self._write_history
-            # Among equally good epochs the last one is kept, as it has been trained longest.
-            if "val" in self.loaders and (
-                    self.history[-1]["val_acc"] >= max(row["val_acc"] for row in self.history)):
-                files["best.pt"] = partial(torch.save, checkpoint)
+        if best is not None:
+            files["best.pt"] = partial(torch.save, best)
         files["last.pt"] = partial(torch.save, {**checkpoint, "training": training})
+        self._write(files)
+        self.unsaved_best = None
+        self.saved = len(self.history), self.steps
+        self.saved_at = time.perf_counter()
+        self.save_seconds = self.saved_at - start
+
+    def _write(self, files: dict[str, Callable[[Path], Any]]) -> None:
+        """Write files of these names into `output`, in process 0. Raises TrainingError where one
+        can't be written."""
+        assert self.output is not None
         for name, write in files.items() if distributed.rank() == 0 else ():
             try:
                 write_atomically(self.output / name, write)
@@ -539,7 +588,6 @@ class Trainer:
                 raise TrainingError(f"{self.output / name} can't be written ({reason}): make room "
                                     "and go on with --resume; what was written before is still "
                                     "there") from None
-        self.saved = len(self.history), self.steps
 
     def _write_history(self, file: Path) -> None:
         with open(file, "w", newline="") as target:

@@ -173,6 +173,43 @@ def test_a_run_that_is_killed_between_two_files_ends_with_the_same_files(make, m
     assert len((again.output / "history.csv").read_text().splitlines()) == 5
 
 
+def test_a_checkpoint_that_takes_long_is_written_by_minutes(make, monkeypatch):
+    """With B/16 last.pt is 1 GB: not after each of many short epochs. The best weights are kept all the same."""
+    whole, slow = make("whole", epochs=6), make("slow", epochs=6)
+    for run in (whole, slow):
+        evaluate, accuracies = run.evaluate, iter([0.3, 0.9, 0.5, 0.4, 0.6, 0.2])
+        run.evaluate = lambda part, evaluate=evaluate, accuracies=accuracies: (
+            (1.0, next(accuracies)) if part == "val" else evaluate(part))
+    whole.fit()
+    written = []
+    monkeypatch.setattr(slow, "_write", lambda files, write=slow._write: (written.append(list(files)), write(files)))
+    save = slow._save
+
+    def take_long():
+        save()
+        slow.save_seconds = 100.0
+
+    monkeypatch.setattr(slow, "_save", take_long)
+    slow.fit()
+    assert written == [["history.csv", "best.pt", "last.pt"], *[["history.csv"]] * 4,
+                       ["history.csv", "best.pt", "last.pt"]]
+    for name in ("best.pt", "last.pt"):
+        ours, theirs = (read_checkpoint(run.output / name) for run in (slow, whole))
+        assert ours["epoch"] == theirs["epoch"] == (2 if name == "best.pt" else 6)
+        assert all(torch.equal(ours["model"][part], theirs["model"][part]) for part in ours["model"])
+        assert len(ours["history"]) == ours["epoch"]
+
+
+def test_a_stop_saves_what_was_held(make, monkeypatch):
+    trainer = make(epochs=5)
+    monkeypatch.setattr(trainer, "_saving_is_due", lambda: False)
+    trainer.optimizer.register_step_post_hook(count_down(10, trainer.stop_soon))  # in the third epoch
+    with pytest.raises(Stopped):
+        trainer.fit()
+    best = max(range(2), key=lambda epoch: (trainer.history[epoch]["val_acc"], epoch))
+    assert trainer.saved == (2, 2) and read_checkpoint(trainer.output / "best.pt")["epoch"] == best + 1
+
+
 def test_resume_refuses_other_data(make):
     run = make("run")
     run.fit()
