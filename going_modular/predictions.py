@@ -101,7 +101,7 @@ def predict_all(model: nn.Module, dataloader: Iterable) -> tuple[torch.Tensor, t
     """(probabilities [images, num_classes], labels [images]) of all batches, on the CPU."""
     model.eval()
     device = next(model.parameters()).device
-    probabilities, labels = zip(*[(model(images.to(device)).softmax(dim=-1).cpu(), y)
+    probabilities, labels = zip(*[(model(images.to(device)).softmax(dim=-1).cpu(), y.cpu())
                                   for images, y in dataloader])
     return torch.cat(probabilities), torch.cat(labels)
 

@@ -156,10 +156,11 @@ class ViewLoader(DataLoader):
         return map(self._finished, super().__iter__())
 
     def _finished(self, batch: tuple) -> tuple[torch.Tensor, torch.Tensor]:
-        parts, targets = batch
+        parts, labels = batch
         # Out of pinned memory the copy goes on while the GPU still computes on the last batch.
-        parts = (part.to(self.device, non_blocking=self.pin_memory) for part in parts)
-        return self.view.finish(*parts), targets
+        *parts, labels = (part.to(self.device, non_blocking=self.pin_memory)
+                          for part in (*parts, labels))
+        return self.view.finish(*parts), labels
 
 
 def _leave_signals_to_the_trainer(_: int) -> None:
@@ -193,7 +194,7 @@ def make_loader(dataset: ImageSet, transform: Callable, batch_size: int, shuffle
         batch may be smaller.
     repeats: how often an epoch shows each image, for a set so small that one pass is soon over.
     gradient_accumulation: for training; a batch comes in so many micro-batches.
-    device: where a view finishes its batches (colours, to floats) and leaves the images.
+    device: where a view finishes its batches (colours, to floats), and where images and labels are.
     Among several processes each gets its share: of every batch for training, of the images else.
     """
     view = transform if isinstance(transform, View) else AnyView(transform)

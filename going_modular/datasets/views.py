@@ -64,7 +64,9 @@ def recolor(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """
     brightness, contrast, saturation = factors[..., None, None].unbind(dim=1)  # [batch, 1, 1] each
     # How bright red, green and blue look: the weights of Pillow's grey (ITU-R BT.601).
-    grey = torch.tensor([0.299, 0.587, 0.114], device=images.device)
+    # Each is filled in on the device, as the copy of a list to a GPU would wait for the last batch.
+    grey = torch.stack([torch.full((), weight, device=images.device)
+                        for weight in (0.299, 0.587, 0.114)])
     # Row i makes channel i of the result, [batch, 3, 3]. Saturation leaves a grey as it is, so what
     # contrast adds, a grey, may be added last, with the rest of the offset. Black is -1, not 0:
     # hence brightness - 1.

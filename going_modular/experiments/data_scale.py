@@ -71,7 +71,9 @@ def transforms() -> tuple[data_setup.RandomView, Callable]:
     return data_setup.train_transform(size, min_scale=0.6), data_setup.eval_transform(size)
 
 
-def loaders(data: ImageData, samples: int, seed: int, epochs: int) -> tuple[DataLoader, DataLoader]:
+def loaders(
+    data: ImageData, samples: int, seed: int, epochs: int, device: torch.device,
+) -> tuple[DataLoader, DataLoader]:
     """Loaders of random views of the training images, `samples` of them over all epochs, and of the
     test images as they are.
 
@@ -83,8 +85,9 @@ def loaders(data: ImageData, samples: int, seed: int, epochs: int) -> tuple[Data
         raise ValueError(f"{samples} samples are no multiple of {epochs} times {len(data.train)} "
                          "pictures")
     view, plain = transforms()
-    return (data_setup.make_loader(data.train, view, 64, shuffle=True, seed=seed, repeats=repeats),
-            data_setup.make_loader(data.test, plain, 64))
+    return (data_setup.make_loader(data.train, view, 64, shuffle=True, seed=seed, repeats=repeats,
+                                   device=device),
+            data_setup.make_loader(data.test, plain, 64, device=device))
 
 
 def pretrain(
@@ -96,7 +99,7 @@ def pretrain(
     length cost the same. After each of `epochs` equal parts the model is tested, and a line is
     printed. Raises ValueError as `loaders` does.
     """
-    train, test = loaders(data, samples, seed, epochs)
+    train, test = loaders(data, samples, seed, epochs, device)
     model = new_model(kind, len(data.class_names), seed)
     recipe = Recipe(epochs=epochs, seed=seed)
     Trainer(model, train, recipe, device, class_names=data.class_names, test_loader=test).fit()
@@ -108,7 +111,7 @@ def pretrain_masked(
 ) -> masked.MaskedPatchPrediction:
     """The same for a ViT that learns without labels, by masked patch prediction. The ViT is the
     attribute `vit` of the result."""
-    train, _ = loaders(data, samples, seed, epochs)
+    train, _ = loaders(data, samples, seed, epochs, device)
     torch.manual_seed(seed)
     task = masked.MaskedPatchPrediction(ViT(num_classes=len(data.class_names), **VIT_SIZES))
     masked.train(task, train, epochs, 2e-3, device)
@@ -146,8 +149,8 @@ def fine_tuned_accuracy(
     # Three random views of each image in an epoch.
     view, plain = transforms()
     train = data_setup.make_loader(first(task.train, count), view, 32, shuffle=True, seed=seed,
-                                   repeats=3)
-    test = data_setup.make_loader(task.test, plain, 100)
+                                   repeats=3, device=device)
+    test = data_setup.make_loader(task.test, plain, 100, device=device)
     return finetune.fine_tune(model, train, test, epochs, lr, device)["test_acc"][-1]
 
 

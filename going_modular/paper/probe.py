@@ -26,7 +26,7 @@ def features(model: nn.Module, loader: Iterable) -> tuple[torch.Tensor, torch.Te
     try:
         for images, batch_labels in loader:
             model.eval()(images.to(device))
-            labels.append(batch_labels)
+            labels.append(batch_labels.cpu())
     finally:
         hook.remove()
     return torch.cat(seen), torch.cat(labels)
