@@ -90,8 +90,8 @@ class Config(Recipe):
         "without, else one for each processor, 8 at most", least=0, group="data", per_call=True)
 
     model: str | None = option(
-        f"one of {', '.join(VARIANTS)}, with a patch size (B/16) or without; default: Mini on a "
-        "CPU and for small images, B/16 on a GPU", None, group="model")
+        f"one of {', '.join(VARIANTS)}, with a patch size (B/16) or without; default: B/16 on "
+        "NVIDIA's GPUs, but Mini on other devices and for small images", None, group="model")
     weights: str | None = option(
         "start from these weights, with a new head: a run folder or a checkpoint of this package, "
         "or a file or name that weights.load takes; the model's sizes are then theirs", None,
@@ -100,8 +100,8 @@ class Config(Recipe):
         "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 patches or "
         "more", None, group="model")
     image_size: int = option(
-        "side of the image in pixels; default: that of the data set for digits and things, else 64 "
-        "on a CPU and 224 on a GPU", group="model")
+        "side of the image in pixels; default: that of the data set for digits and things, else 224 "
+        "on NVIDIA's GPUs and 64 on other devices", group="model")
     layers: int | None = option(
         "number of encoder layers; default: the variant's, as for the next three", None,
         group="model")
@@ -192,7 +192,7 @@ def parse(argv: Sequence[str] | None) -> dict[str, Any]:
         "python -m going_modular.train", argument_default=argparse.SUPPRESS, allow_abbrev=False,
         description="Train a Vision Transformer on images and say how well it learned. Without any "
         "option: on photos of pizza, steak and sushi (drawn ones without a network), in a few "
-        "minutes on a CPU, or ViT-B/16 on a GPU.",
+        "minutes on a CPU or a Mac, or ViT-B/16 on an NVIDIA GPU.",
     )
     sections = {group: parser.add_argument_group(group) for group in GROUPS}
     for name, each in OPTIONS.items():
@@ -246,7 +246,8 @@ def words_of_before(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def default_image_size(device: torch.device) -> int:
-    return 64 if device.type == "cpu" else 224
+    """The side of an image in pixels, where neither the user nor the data set names one."""
+    return 224 if device.type == "cuda" else 64
 
 
 def complete(
@@ -274,10 +275,13 @@ def complete(
     if values.get("data", "auto") == "auto":
         values["data"] = data.name
 
-    # The model and its sizes: ViT-B/16 as in the paper, or what a CPU can train in minutes.
+    # The model and its sizes: ViT-B/16 as in the paper, or what a laptop can train in minutes, be it
+    # on its CPU or on Apple's GPU.
     if values.get("weights") is None:
         values.setdefault("pool", "token")
-        values.setdefault("model", "Mini" if device.type == "cpu" or data.image_size else "B/16")
+        small = device.type != "cuda" or data.image_size
+        base = "B" if "patch_size" in values else "B/16"  # a given patch size replaces the 16
+        values.setdefault("model", "Mini" if small else base)
     size = values.setdefault("image_size", data.image_size or default_image_size(device))
     model = values.get("model")
     # The largest patch that divides the image and leaves 7 x 7 patches or more.

@@ -19,7 +19,7 @@ from going_modular import config, data_setup, distributed, predictions, trainer
 from going_modular.config import OPTIONS, PRESETS, complete, parse
 from going_modular.datasets import named
 from going_modular.recipe import check_bounds
-from going_modular.train import command_to_resume, from_outside, main, wilson_interval
+from going_modular.train import build_model, command_to_resume, from_outside, main, wilson_interval
 from going_modular.utils import CheckpointError, load_model
 
 ROOT = Path(__file__).parent.parent
@@ -193,6 +193,20 @@ def test_presets_follow_the_data_and_give_way_to_what_is_given():
     assert complete({"test_shifts": True}, data_of(9), cpu).test_crops == 1
     # epochs show as many images as the preset says
     assert (few.epochs, few.repeats) == (23, 2) and many.epochs == 31 and digits.repeats == 50
+
+
+def test_the_model_follows_the_device_and_the_patch_size():
+    def made(device, **given):
+        options = complete(given, data_of(9), torch.device(device))
+        return options.model, options.patch_size, options.image_size
+
+    assert made("cuda") == ("B/16", None, 224)
+    assert made("cpu") == made("mps") == ("Mini", 8, 64)  # a Mac is a laptop, and no data centre
+    # A patch size without a model is that of a ViT-Base: the 16 of B/16 was not asked for.
+    assert made("cuda", patch_size=8) == ("B", 8, 224) and made("cpu", patch_size=4) == ("Mini", 4, 64)
+    options = complete({"patch_size": 8, "image_size": 32}, data_of(9), torch.device("cuda"))
+    with torch.device("meta"):
+        assert build_model(options, 3).settings["patch_size"] == 8
 
 
 def test_no_behaviour_hangs_on_the_name_of_a_folder(colours, tmp_path):
