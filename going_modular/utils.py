@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pickle
 import random
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -41,20 +42,45 @@ def set_seeds(seed: int = 42) -> None:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """A torch device by name; "auto" takes the first available of CUDA, Apple's MPS and the CPU.
+    """A torch device by name; "auto" takes the first of CUDA, Apple's MPS and the CPU that computes.
 
-    Raises ValueError where this machine lacks the device.
+    A GPU that is there and does not compute, as its driver is too old or PyTorch has no kernels for
+    it, is passed over by "auto", with a printed line that says why.
+    Raises ValueError where the device asked for by name does not compute.
     """
-    if name == "auto":
-        name = ("cuda" if torch.cuda.is_available() else
-                "mps" if torch.backends.mps.is_available() else "cpu")
-    # An empty tensor shows whether the device works, and not only whether its name is valid.
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA raises the latter
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"there is no device {name!r} on this machine that can be used "
-                         f"({reason}): use --device cpu") from None
+    if name != "auto":
+        try:
+            return _proven(name)
+        except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA raises the latter
+            raise ValueError(f"there is no device {name!r} on this machine that can be used "
+                             f"({_first_line(error)}): use --device cpu") from None
+    for name, backend in (("cuda", torch.cuda), ("mps", torch.backends.mps)):
+        # Where the driver is too old, PyTorch says so in a warning, and that no GPU is available.
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            available = backend.is_available()
+        reason = _first_line(said[0].message) if said else ""
+        if available:
+            try:
+                return _proven(name)
+            except RuntimeError as error:
+                reason = _first_line(error)
+        if reason:
+            print(f"the device {name} is passed over: {reason}")
+    return torch.device("cpu")
+
+
+def _proven(name: str) -> torch.device:
+    """The device of this name, after a matrix product on it. Raises RuntimeError, or AssertionError,
+    where it can't compute one, or not rightly."""
+    ones = torch.ones(8, 8, device=name)
+    if (product := (ones @ ones).sum().item()) != 512:
+        raise RuntimeError(f"a matrix product that sums to 512 came out as {product}")
+    return ones.device
+
+
+def _first_line(message: object) -> str:
+    return str(message).split("\n")[0]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,5 +1,9 @@
 """predictions, plots and utils: what a person calls after training."""
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -225,12 +229,60 @@ def test_write_atomically_keeps_the_old_file(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_seeds_and_device():
+def test_seeds():
     values = []
     for _ in range(2):
         set_seeds(7)
         values.append((torch.rand(1).item(), np.random.rand()))
     assert values[0] == values[1]
+
+
+def test_a_device_by_name():
     assert utils.pick_device("cpu").type == "cpu" and utils.pick_device().type in ("cpu", "cuda", "mps")
-    with pytest.raises(ValueError, match="there is no device 'cuda:99'"):
-        utils.pick_device("cuda:99")
+    for name in ("cuda:99", "meta", "sofa"):  # none, one that holds no numbers, and no device at all
+        with pytest.raises(ValueError, match=f"there is no device '{name}' on this machine that can be used"):
+            utils.pick_device(name)
+
+
+def no_kernel(name):
+    raise RuntimeError(f"CUDA error: no kernel image is available for execution on {name}\nCompile with ...")
+
+
+def driver_too_old():
+    warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old", stacklevel=1)
+    return False
+
+
+@pytest.mark.parametrize("cuda, mps, proven, device, said", [
+    (lambda: True, False, torch.device, "cuda", ""),
+    (lambda: False, True, torch.device, "mps", ""),
+    (lambda: True, False, no_kernel, "cpu",
+     "the device cuda is passed over: CUDA error: no kernel image is available for execution on cuda\n"),
+    (driver_too_old, False, torch.device, "cpu",
+     "the device cuda is passed over: CUDA initialization: The NVIDIA driver on your system is too old\n"),
+    (driver_too_old, True, torch.device, "mps",
+     "the device cuda is passed over: CUDA initialization: The NVIDIA driver on your system is too old\n")])
+def test_auto_takes_the_first_device_that_computes(monkeypatch, capsys, cuda, mps, proven, device, said):
+    monkeypatch.setattr(torch.cuda, "is_available", cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(utils, "_proven", proven)
+    with warnings.catch_warnings(record=True) as warned:
+        assert utils.pick_device() == torch.device(device)
+    assert capsys.readouterr().out == said and not warned
+
+
+def test_a_device_that_computes_wrongly_is_no_device(monkeypatch, capsys):
+    monkeypatch.setattr(torch, "ones", lambda *shape, device: torch.zeros(*shape, device=device))
+    with pytest.raises(ValueError, match="a matrix product that sums to 512 came out as 0.0"):
+        utils.pick_device("cpu")
+
+
+def test_what_mps_lacks_is_computed_on_the_cpu():
+    """PyTorch reads the variable when it is imported: the package sets it before."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTORCH_ENABLE_MPS_FALLBACK"}
+    code = "import os, sys, going_modular; print(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'], 'torch' in sys.modules)"
+    for given, value in ((None, "1"), ("0", "0")):
+        answer = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, text=True,
+                                env=environment | ({"PYTORCH_ENABLE_MPS_FALLBACK": given} if given else {}),
+                                capture_output=True, check=True).stdout
+        assert answer == f"{value} False\n"
