@@ -2,17 +2,27 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from going_modular import config, data_setup, train, vit
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
+# What Colab brings along: the newest list of its GPU image, of June 2026 (github.com/googlecolab/backend-info, commit
+# 03a8903, pip-freeze.gpu.txt), and the oldest image that can still be chosen (the README there).
+COLAB = {
+    "2026.06": {"torch": "2.11.0", "torchvision": "0.26.0", "numpy": "2.0.2", "pillow": "11.3.0",
+                "matplotlib": "3.10.0", "requests": "2.32.4", "tqdm": "4.67.3"},
+    "2025.07": {"torch": "2.6.0", "numpy": "2.0.2"},
+}
 BLOCKS = re.findall(r"```(python)?\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -136,3 +146,53 @@ def test_the_requirements_are_the_packages_dependencies_and_its_tools():
     dependencies = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
     assert {name.replace("pillow", "PIL") for name in dependencies} <= imported
     assert imported & {"pandas", "scipy", "sklearn", "tqdm", "torchinfo", "torchmetrics"} <= dependencies
+
+
+@pytest.mark.parametrize("image", COLAB)
+def test_the_first_cell_of_a_notebook_changes_nothing_of_colabs_own(image):
+    """It installs the package, and pip exchanges what does not fit: another PyTorch would be 2 GB, and a new kernel."""
+    project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {each.name: each.specifier for each in map(Requirement, project["dependencies"])}
+    own = COLAB[image]
+    assert {name for name, version in own.items() if version not in needed[name]} == set()
+    if image == "2026.06":  # the whole list is known
+        assert needed.keys() - own.keys() == {"torchinfo", "torchmetrics"}
+
+
+def quoted_commands(notebook: Path) -> list[tuple[str, str]]:
+    """(command, the paragraph that quotes it) for each command in the text of a notebook, in their order."""
+    texts = ["".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"]
+             if cell["cell_type"] == "markdown"]
+    return [(command, paragraph) for paragraph in "\n".join(texts).split("\n")
+            for command in re.findall(r"`((?:python3? -m|torchrun|make|pytest|pip) [^`]+)`", paragraph)]
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb")), ids=lambda file: file.stem)
+def test_quoted_commands_can_be_typed(notebook):
+    """Where the package alone is installed, as in Colab; what needs the repository says so when it comes up first."""
+    needs_clone = []
+    for command, paragraph in quoted_commands(notebook):
+        program, *options = shlex.split(command)
+        if program == "make":
+            assert re.search(rf"^{options[0]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), command
+            needs_clone.append(paragraph)
+            continue
+        assert (program, options.pop(0)) == ("python", "-m"), command
+        module, given = options[0], options[1:]
+        assert (found := find_spec(module)), command
+        if module == "going_modular.train":
+            options = config.parse(given)  # exits where one is unknown
+            config.check(options)
+            assert "output" in options or not options.get("resume"), f"{command}: --resume needs --output"
+        else:
+            known = re.findall(r'add_argument\(\s*"(--[\w-]+)"', Path(found.origin).read_text())
+            assert {option for option in given if option.startswith("--")} <= {*known}, command
+        if not module.startswith("going_modular."):
+            needs_clone.append(paragraph)
+    assert not needs_clone or "in a clone of the repository" in needs_clone[0].lower(), needs_clone[0]
+
+
+def test_notebooks_quote_commands():
+    quoted = [command for notebook in (ROOT / "notebooks").rglob("[0-9]*.ipynb")
+              for command, _ in quoted_commands(notebook)]
+    assert len(quoted) > 10
