@@ -1,6 +1,7 @@
 """The main job over several seeds, beside what simpler means reach on the same images.
 
 python -m benchmarks.main_job --data photos [--seeds 0 1 2 3 4]  ->  benchmarks/results/main_job_photos.json
+python -m benchmarks.main_job --data photos --device cuda        ->  benchmarks/results/main_job_photos_cuda.json
 
 - the command `python -m going_modular.train` with its defaults, once for each seed, each in a process of its own;
 - a CNN of about the same number of parameters, trained by the same trainer for the same time;
@@ -123,7 +124,7 @@ def main() -> None:
         log["cnn"] = {"test_accuracy": summary([result["test_accuracy"] for result in cnns]),
                       "train_seconds": summary([result["train_seconds"] for result in cnns]),
                       "epochs": [result["epochs"] for result in cnns], "parameters": cnns[0]["parameters"]}
-    write_log(f"main_job_{data.name}", log)
+    write_log(f"main_job_{data.name}" + ("" if device.type == "cpu" else f"_{device.type}"), log)
 
 
 if __name__ == "__main__":

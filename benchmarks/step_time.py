@@ -1,7 +1,7 @@
 """Seconds of a step of a ViT, ours against those of other libraries with the same sizes, in one interleaved run.
 
 python -m benchmarks.step_time                                      B/16 and S/16 at 224 px, and Mini/8 at 64 px
-python -m benchmarks.step_time --device cuda --dtypes float32 bfloat16 --compile    on a GPU, eager and compiled
+python -m benchmarks.step_time --device cuda --dtypes tf32 bfloat16 --compile    on a GPU, eager and compiled
     ->  benchmarks/results/step_time_DEVICE.json
 
 Forward is in inference mode. As the speed of a machine drifts, each step of another library is timed next to one of
@@ -11,6 +11,8 @@ vit-pytorch. Rates count 2 operations for a multiply-add of `count_macs`, a trai
 their share of what the device can do at most (model-flops utilisation) is told for the GPUs in PEAK.
 """
 import argparse
+import math
+import re
 import statistics
 import time
 
@@ -23,10 +25,16 @@ from going_modular.utils import pick_device
 from going_modular.vit import ViT, count_macs
 
 SIZES = {"B/16": (224, 4), "S/16": (224, 8), "Mini/8": (64, 64)}  # image size, batch size on a CPU
-GPU_BATCH = {"B/16": 256, "S/16": 512, "Mini/8": 2048}
-PEAK = {  # dense operations a second of a GPU by part of its name: float32 (TF32 is off), bfloat16
-    "H200": {"float32": 67e12, "bfloat16": 989e12}, "H100": {"float32": 67e12, "bfloat16": 989e12},
-    "A100": {"float32": 19.5e12, "bfloat16": 312e12},
+GPU_BATCH = {"B/16": 256, "S/16": 512, "Mini/8": 2048}  # on a GPU of 80 GB
+DTYPES = ["float32", "tf32", "float16", "bfloat16"]
+# Dense operations a second that NVIDIA's data sheets give for a GPU, by a word of its name; the first that fits counts.
+PEAK = {
+    "H200": {"float32": 67e12, "tf32": 494e12, "float16": 989e12, "bfloat16": 989e12},
+    "H100 PCIe": {"float32": 51e12, "tf32": 378e12, "float16": 756e12, "bfloat16": 756e12},
+    "H100": {"float32": 67e12, "tf32": 494e12, "float16": 989e12, "bfloat16": 989e12},
+    "A100": {"float32": 19.5e12, "tf32": 156e12, "float16": 312e12, "bfloat16": 312e12},
+    "L4": {"float32": 30.3e12, "tf32": 60e12, "float16": 121e12, "bfloat16": 121e12},
+    "V100": {"float32": 15.7e12, "float16": 125e12}, "T4": {"float32": 8.1e12, "float16": 65e12},
 }
 
 
@@ -82,6 +90,21 @@ def build(variant: str) -> dict[str, nn.Module]:
     return models
 
 
+def batch_size_on(device: torch.device, variant: str) -> int:
+    """The batch of GPU_BATCH, halved until it fits into the memory of a smaller GPU; a CPU has its own."""
+    if device.type != "cuda":
+        return SIZES[variant][1]
+    share = torch.cuda.get_device_properties(device).total_memory / 80e9
+    return GPU_BATCH[variant] // 2 ** max(0, math.ceil(-math.log2(share) - 0.1))
+
+
+def peak_of(device: torch.device, dtype: str) -> float | None:
+    """Operations a second that the device can do at most, where PEAK knows it."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    # As a whole word: an L40 is no L4.
+    return next((peaks.get(dtype) for gpu, peaks in PEAK.items() if re.search(rf"\b{gpu}\b", name)), None)
+
+
 def measure(variant: str, batch_size: int, dtype: str, compiled: bool, repeats: int, device: torch.device) -> dict:
     """Median and all seconds of each library's steps, by kind of step."""
     models = {name: model.to(device) for name, model in build(variant).items()}
@@ -90,7 +113,9 @@ def measure(variant: str, batch_size: int, dtype: str, compiled: bool, repeats: 
         models = {name: torch.compile(model) for name, model in models.items()}
     images = torch.randn(batch_size, 3, size, size, device=device)
     labels = torch.randint(1000, (batch_size,), device=device)
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+    half = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(dtype)
+    mixed = torch.autocast(device.type, half, enabled=half is not None)
+    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
 
     def forward(model: nn.Module) -> None:
         model.eval()
@@ -124,8 +149,7 @@ def measure(variant: str, batch_size: int, dtype: str, compiled: bool, repeats: 
                     pairs[kind][name].append((taken["ours"], taken[name]))
 
     result = {"variant": variant, "image_size": size, "batch_size": batch_size, "dtype": dtype, "compiled": compiled}
-    peak = next((peaks[dtype] for gpu, peaks in PEAK.items()
-                 if device.type == "cuda" and gpu in torch.cuda.get_device_name()), None)
+    peak = peak_of(device, dtype)
     for kind, by_name in pairs.items():
         medians = {"ours": statistics.median(ours for times in by_name.values() for ours, _ in times),
                    **{name: statistics.median(other for _, other in times) for name, times in by_name.items()}}
@@ -148,7 +172,7 @@ def measure(variant: str, batch_size: int, dtype: str, compiled: bool, repeats: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
+    parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=DTYPES)
     parser.add_argument("--compile", action="store_true", help="compiled models too, after the eager ones")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--runs", type=int, default=1, help="a ratio is the median of so many runs")
@@ -158,7 +182,7 @@ def main() -> None:
     device = pick_device(args.device)
     results = []
     for variant in args.variants:
-        batch_size = GPU_BATCH[variant] if device.type == "cuda" else SIZES[variant][1]
+        batch_size = batch_size_on(device, variant)
         for dtype in args.dtypes:
             for compiled in (False, True) if args.compile else (False,):
                 runs = [measure(variant, batch_size, dtype, compiled, args.repeats, device) for _ in range(args.runs)]

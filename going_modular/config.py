@@ -127,7 +127,7 @@ class Config(Recipe):
     shard: bool = option(
         "with torchrun: split weights, gradients and AdamW's averages over the GPUs (FSDP2), for "
         "models too large to train on one", False, per_call=True)
-    device: str = option("cpu, cuda or mps; auto takes the fastest there is", "auto", per_call=True)
+    device: str = option("cpu, cuda or mps; auto takes the fastest that computes", "auto", per_call=True)
     precision: str = option(
         "of matrix products and attention in training: fp32, fp16, bf16, or auto: bf16 on NVIDIA's "
         "GPUs since Ampere, fp16 on older ones, fp32 elsewhere", "auto", per_call=True)
