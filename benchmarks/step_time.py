@@ -30,6 +30,7 @@ DTYPES = ["float32", "tf32", "float16", "bfloat16"]
 # Dense operations a second that NVIDIA's data sheets give for a GPU, by a word of its name; the first that fits counts.
 PEAK = {
     "H200": {"float32": 67e12, "tf32": 494e12, "float16": 989e12, "bfloat16": 989e12},
+    "H100 NVL": {"float32": 60e12, "tf32": 417e12, "float16": 835e12, "bfloat16": 835e12},
     "H100 PCIe": {"float32": 51e12, "tf32": 378e12, "float16": 756e12, "bfloat16": 756e12},
     "H100": {"float32": 67e12, "tf32": 494e12, "float16": 989e12, "bfloat16": 989e12},
     "A100": {"float32": 19.5e12, "tf32": 156e12, "float16": 312e12, "bfloat16": 312e12},

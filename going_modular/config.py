@@ -100,8 +100,8 @@ class Config(Recipe):
         "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 patches or "
         "more", None, group="model")
     image_size: int = option(
-        "side of the image in pixels; default: that of the data set for digits and things, else 224 "
-        "on NVIDIA's GPUs and 64 on other devices", group="model")
+        "side of the image in pixels; default: that of the data set for digits and things, else "
+        "224 on NVIDIA's GPUs and 64 on other devices", group="model")
     layers: int | None = option(
         "number of encoder layers; default: the variant's, as for the next three", None,
         group="model")
@@ -127,7 +127,8 @@ class Config(Recipe):
     shard: bool = option(
         "with torchrun: split weights, gradients and AdamW's averages over the GPUs (FSDP2), for "
         "models too large to train on one", False, per_call=True)
-    device: str = option("cpu, cuda or mps; auto takes the fastest that computes", "auto", per_call=True)
+    device: str = option("cpu, cuda or mps; auto takes the fastest that computes", "auto",
+                         per_call=True)
     precision: str = option(
         "of matrix products and attention in training: fp32, fp16, bf16, or auto: bf16 on NVIDIA's "
         "GPUs since Ampere, fp16 on older ones, fp32 elsewhere", "auto", per_call=True)
@@ -275,8 +276,8 @@ def complete(
     if values.get("data", "auto") == "auto":
         values["data"] = data.name
 
-    # The model and its sizes: ViT-B/16 as in the paper, or what a laptop can train in minutes, be it
-    # on its CPU or on Apple's GPU.
+    # The model and its sizes: ViT-B/16 as in the paper, or what a laptop can train in minutes, on
+    # its CPU or on Apple's GPU.
     if values.get("weights") is None:
         values.setdefault("pool", "token")
         small = device.type != "cuda" or data.image_size

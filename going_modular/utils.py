@@ -42,10 +42,10 @@ def set_seeds(seed: int = 42) -> None:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """A torch device by name; "auto" takes the first of CUDA, Apple's MPS and the CPU that computes.
+    """A torch device by name; "auto" takes the first that computes of CUDA, MPS (Apple's) and CPU.
 
-    A GPU that is there and does not compute, as its driver is too old or PyTorch has no kernels for
-    it, is passed over by "auto", with a printed line that says why.
+    A GPU that does not compute, as its driver is too old or PyTorch has no kernels for it, is
+    passed over by "auto", with a printed line that says why.
     Raises ValueError where the device asked for by name does not compute.
     """
     if name != "auto":
@@ -71,8 +71,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def _proven(name: str) -> torch.device:
-    """The device of this name, after a matrix product on it. Raises RuntimeError, or AssertionError,
-    where it can't compute one, or not rightly."""
+    """The device of this name, after a matrix product on it.
+
+    Raises RuntimeError, or AssertionError, where it can't compute one, or not rightly.
+    """
     ones = torch.ones(8, 8, device=name)
     if (product := (ones @ ones).sum().item()) != 512:
         raise RuntimeError(f"a matrix product that sums to 512 came out as {product}")

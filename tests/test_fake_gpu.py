@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import v2
 
 from going_modular import data_setup, engine
+from going_modular.paper import probe
+from going_modular.predictions import predict_all
 from going_modular.recipe import Recipe
 from going_modular.train import main
 from going_modular.trainer import Stopped, Trainer
@@ -401,6 +403,17 @@ def test_no_step_of_a_trainer_waits(gpu, make, monkeypatch, ema):
     assert waits == (0,) * 8
     if not ema:  # AveragedModel copies a number in each step
         assert blocking_copies == (0,) * 8
+
+
+def test_loaders_bring_images_and_labels_without_a_wait(gpu, colours):
+    data = data_setup.load(colours)
+    for images, view in ((data.train, data_setup.train_transform(16)), (data.test, data_setup.eval_transform(16))):
+        loader = data_setup.make_loader(images, view, 4, device=CUDA)
+        assert all(images.is_cuda and labels.is_cuda for images, labels in loader)
+        assert gpu.waits == 0 == gpu.blocking_copies
+    model = ViT(**SIZES).to(CUDA)
+    for results in (probe.features(model, loader), predict_all(model, loader)):
+        assert all(result.is_cpu for result in results)
 
 
 def test_what_is_trained_on_it_is_read_without_it(make, tmp_path):
