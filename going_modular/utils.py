@@ -1,9 +1,11 @@
 """Seeds, device and files, for several modules. Checkpoints are read as tensors and plain values,
 never as code."""
 import dataclasses
+import functools
 import os
 import pickle
 import random
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from torch import nn
 
 if TYPE_CHECKING:
     from going_modular.vit import ViT
+
+COLAB_DRIVE = Path("/content/drive")  # where Colab's own notebooks mount Google Drive
 
 
 class CheckpointError(ValueError):
@@ -83,6 +87,43 @@ def _proven(name: str) -> torch.device:
 
 def _first_line(message: object) -> str:
     return str(message).split("\n")[0]
+
+
+def project_folder() -> Path:
+    """The nearest folder with going_modular/ in it, at or above the working folder; where there is
+    none, the working folder."""
+    # A notebook runs in notebooks/, a command in the folder above, and both find the same files.
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents)
+                 if (folder / "going_modular").is_dir()), here)
+
+
+@functools.cache
+def _google_drive() -> Path | None:
+    """In Colab, the user's Google Drive, mounted if they agree; else None. It asks once in a
+    session."""
+    if "google.colab" not in sys.modules:
+        return None
+    question = ("Colab deletes its disk at the end of a session. Keep the runs in your Google "
+                "Drive, so that they can be resumed? [y/n] ")
+    if not input(question).strip().lower().startswith("y"):
+        return None
+    from google.colab import drive  # which exists in Colab alone
+
+    drive.mount(str(COLAB_DRIVE))
+    return COLAB_DRIVE / "MyDrive"
+
+
+def work_folder(name: str) -> Path:
+    """The folder runs/NAME, where a run keeps what it needs to be resumed; it is created.
+
+    runs/ lies beside data/ (project_folder), or in Colab in vit/ in Google Drive, where the user
+    agrees to that.
+    """
+    drive = _google_drive()
+    folder = (project_folder() if drive is None else drive / "vit") / "runs" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import Subset
 
 from going_modular.datasets.images import DataError, ImageSet, labels
+from going_modular.utils import project_folder
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -15,11 +16,7 @@ def data_folder(folder: str | Path | None = None) -> Path:
     above the working folder, else data/ in the working folder."""
     if folder := folder or os.environ.get("VIT_DATA"):
         return Path(folder).expanduser()
-    # A notebook runs in notebooks/, a command in the folder above, and both find the same data.
-    here = Path.cwd()
-    above = (folder for folder in (here, *here.parents) if (folder / "going_modular").is_dir())
-    home = next(above, here)
-    return home / "data"
+    return project_folder() / "data"
 
 
 def is_visible(path: Path | PurePosixPath) -> bool:
