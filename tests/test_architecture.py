@@ -55,6 +55,32 @@ def test_measure_keeps_every_seed(bars, small, monkeypatch, capsys):
     assert results["num_layers 1"]["macs"] == second["macs"] and capsys.readouterr().out.count("\n") == 4
 
 
+def test_what_is_finished_is_not_trained_again(bars, small, monkeypatch, tmp_path):
+    monkeypatch.setitem(architecture.SETUPS, small, {**architecture.SETUPS[small], "epochs": 1})
+    monkeypatch.setitem(architecture.SEEDS, "pooling", 2)
+    run, trained = architecture.run, []
+
+    def run_until_cut_off(name, changes, seed, *rest):
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append((changes["pool"], changes["lr"], seed))
+        return run(name, changes, seed, *rest)
+
+    monkeypatch.setattr(architecture, "run", run_until_cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        architecture.measure(small, "pooling", bars, folder=tmp_path)
+    before = list(trained)
+    trained.clear()
+    monkeypatch.setattr(architecture, "run", lambda name, changes, seed, *rest: (
+        trained.append((changes["pool"], changes["lr"], seed)) or run(name, changes, seed, *rest)))
+    results = architecture.measure(small, "pooling", bars, folder=tmp_path)
+    assert len(before) == 3 and len({*before, *trained}) == 8 == len(before) + len(trained)
+    whole = architecture.measure(small, "pooling", bars)
+    for row in whole.values():
+        del row["seconds"]
+    assert {row: {name: values[name] for name in whole[row]} for row, values in results.items()} == whole
+
+
 def test_each_row_changes_what_it_says(small):
     rows = architecture.rows(small)
     assert list(rows["positions"]) == ["none", "1-D", "2-D", "relative"]

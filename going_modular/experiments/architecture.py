@@ -8,6 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import torch
@@ -18,6 +19,7 @@ from going_modular.experiments import MEASURED
 from going_modular.paper.positions import POSITION_VARIANTS
 from going_modular.recipe import Recipe
 from going_modular.trainer import Trainer
+from going_modular.utils import write_atomically
 from going_modular.vit import ViT, count_macs
 
 
@@ -184,15 +186,24 @@ def run(
 
 def measure(
     name: str, experiment: str, data: Images, device: torch.device | str = "cpu",
+    folder: Path | None = None,
 ) -> dict[str, dict]:
     """Train all rows of an experiment with all seeds, and print a line for each row.
 
+    folder: where each finished training is kept, in NAME-EXPERIMENT.json. Those that an earlier
+        call has kept there are not trained again. None keeps nothing.
     Returns a dict for each row: test_acc, test_loss and train_acc, each a list with a value for
     each seed; macs; and seconds, the median over the seeds.
     """
+    file = folder and folder / f"{name}-{experiment}.json"
+    finished = json.loads(file.read_text()) if file and file.exists() else {}
     results = {}
     for row, changes in rows(name)[experiment].items():
-        runs = [run(name, changes, seed, data, device) for seed in range(SEEDS[experiment])]
+        runs = finished.setdefault(row, [])
+        for seed in range(len(runs), SEEDS[experiment]):
+            runs.append(run(name, changes, seed, data, device))
+            if file:
+                write_atomically(file, lambda path: path.write_text(json.dumps(finished)))
         results[row] = {column: [round(values[column], 4) for values in runs]
                         for column in ("test_acc", "test_loss", "train_acc")}
         results[row]["macs"] = runs[0]["macs"]
