@@ -166,6 +166,13 @@ def machine(tmp_path, drawings, monkeypatch):
             **architecture.SETUPS[name], "train_images": train_images, "epochs": 1})
 
 
+def test_what_is_replaced_is_there():
+    for name in SMALL:
+        cells = Notebook(name).cells
+        assert set(UNTRAINED[name]) <= set(cells), name
+        assert all(any(text in source for source in cells.values()) for text in SHORTER.get(name, {})), name
+
+
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("gpu", CARDS, indirect=True)
 def test_a_notebook_runs_on_a_gpu(gpu, name):
