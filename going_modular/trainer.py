@@ -234,6 +234,7 @@ class Trainer:
         # The progress of the run
         self.history: list[dict] = []
         self.steps = 0  # of the current epoch
+        self.norm = torch.zeros(())  # of the gradients in the last step, before they were clipped
         self.begun: dict | None = None  # the state of an unfinished epoch, set by `resume`
         self.saved = 0, 0  # whole epochs, and steps of the next one, that last.pt contains
         self.saved_at, self.save_seconds = time.perf_counter(), 0.0  # when, and how long it took
@@ -345,8 +346,9 @@ class Trainer:
         # The gradient is whole only now, so this is the place to clip its norm (Table 3).
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.norm = distributed.whole_tensor(norm)
         if not self.scaler.is_enabled():  # else an overflow of float16, whose step is left out
-            self.metrics.norm += distributed.whole_tensor(norm)
+            self.metrics.norm += self.norm
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
