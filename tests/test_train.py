@@ -209,6 +209,15 @@ def test_the_model_follows_the_device_and_the_patch_size():
         assert build_model(options, 3).settings["patch_size"] == 8
 
 
+def test_a_run_that_goes_on_keeps_its_options(colours):
+    cpu, data = torch.device("cpu"), data_of(20)
+    stored = complete({"preset": "digits", "lr": 0.1, "num_workers": 3}, data, cpu).of_the_run()
+    again = complete({"num_workers": 1, "gradient_accumulation": 2}, data, cpu, stored)
+    assert again.of_the_run() == stored and again.preset == "digits" and again.test_shifts
+    assert (again.num_workers, again.gradient_accumulation) == (1, 2)
+    assert complete({"data": "auto"}, data, cpu).data == "mine"
+
+
 def test_no_behaviour_hangs_on_the_name_of_a_folder(colours, tmp_path):
     shutil.copytree(colours, tmp_path / "mnist")
     assert complete({}, data_setup.load(tmp_path / "mnist"), torch.device("cpu")).preset == "few"

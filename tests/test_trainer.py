@@ -10,7 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from going_modular import data_setup
 from going_modular import trainer as trainer_module
-from going_modular.recipe import Recipe, autocast, computing_dtype, parameter_groups, warmup_cosine
+from going_modular.recipe import (
+    Recipe,
+    autocast,
+    computing_dtype,
+    parameter_groups,
+    tensor_float_32,
+    warmup_cosine,
+)
 from going_modular.trainer import COLUMNS, Diverged, Stopped, Trainer, TrainingError, random_state, set_random_state
 from going_modular.utils import CheckpointError, load_model, read_checkpoint
 from going_modular.vit import ViT
@@ -415,6 +422,26 @@ def test_checkpointing_computes_the_same(make):
     whole.fit()
     lean.fit()
     assert torch.equal(weights_of(lean), weights_of(whole))
+
+
+def test_mixup_and_a_seed_of_its_own_reach_each_epoch(make, monkeypatch):
+    plain, mixed = make(mixup=0.0), make("mixed", mixup=0.5)
+    seeds, set_seeds = [], trainer_module.set_seeds
+    monkeypatch.setattr(trainer_module, "set_seeds", lambda seed: seeds.append(seed) or set_seeds(seed))
+    plain.fit()
+    mixed.fit()
+    assert not torch.equal(weights_of(plain), weights_of(mixed))
+    assert len(set(seeds[:4])) == 4 and seeds[4:] == seeds[:4]  # dropout and mixup differ from epoch to epoch
+
+
+def test_tensor_float_32_is_for_the_gpu_and_for_as_long_as_it_trains():
+    before = torch.get_float32_matmul_precision()
+    with tensor_float_32(torch.device("cpu")):
+        assert torch.get_float32_matmul_precision() == before == "highest"
+    with pytest.raises(KeyboardInterrupt), tensor_float_32(torch.device("cuda")):
+        assert torch.get_float32_matmul_precision() == "high"
+        raise KeyboardInterrupt
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_no_step_waits_for_the_device_where_nothing_is_shown(make, monkeypatch):
