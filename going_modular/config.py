@@ -235,7 +235,30 @@ def check(given: dict[str, Any]) -> None:
                 raise ValueError(f"--weights brings the whole model: leave out {flag(name)}")
 
 
-def words_of_before(stored: dict[str, Any]) -> dict[str, Any]:
+def check_stored(stored: dict[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError where these are not the options of a run, complete
+    and each of its type."""
+    for name, each in OPTIONS.items():
+        if not each.metadata["per_call"]:
+            value = stored[name]
+            kinds = (int, float) if TYPES[name] is float else TYPES[name]
+            is_none = value is None and each.default is None
+            if not is_none and (not isinstance(value, kinds)
+                                or isinstance(value, bool) != (TYPES[name] is bool)):
+                raise TypeError(f"{name} is {value!r}")
+            check_bounds(each, value)
+    if stored["preset"] not in PRESETS:
+        raise ValueError(f"unknown preset {stored['preset']!r}")
+
+
+def typed(name: str, value: Any) -> str:
+    """An option with its value as it is typed: --lr 0.1, --no-flip."""
+    if isinstance(value, bool):
+        return flag(name) if value else flag(f"no_{name}")
+    return f"{flag(name)} {value}"
+
+
+def options_of_before(stored: dict[str, Any]) -> dict[str, Any]:
     """The options that a settings.json from before there were presets lacks.
 
     Such a run chose flips and shifts by the name of its data set.
@@ -271,7 +294,7 @@ def complete(
     # which the preset may have set.
     if given.get("test_shifts"):
         values["test_crops"] = 1
-    elif "test_crops" in given:
+    elif "test_crops" in given and not stored:
         values["test_shifts"] = False
     if values.get("data", "auto") == "auto":
         values["data"] = data.name

@@ -70,7 +70,7 @@ class AveragedOverViews(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         # All views in one batch: [views * batch, C, size, size]
         views = self.views(images)
-        probabilities = self.model(torch.cat(views)).softmax(dim=-1)
+        probabilities = self.model(torch.cat(views)).float().softmax(dim=-1)
         return probabilities.unflatten(0, (len(views), -1)).mean(dim=0).log()
 
 
@@ -101,8 +101,10 @@ def predict_all(model: nn.Module, dataloader: Iterable) -> tuple[torch.Tensor, t
     """(probabilities [images, num_classes], labels [images]) of all batches, on the CPU."""
     model.eval()
     device = next(model.parameters()).device
-    probabilities, labels = zip(*[(model(images.to(device)).softmax(dim=-1).cpu(), y.cpu())
-                                  for images, y in dataloader])
+    # In mixed precision logits may come in half precision, too coarse for probabilities.
+    probabilities, labels = zip(*[
+        (model(images.to(device)).float().softmax(dim=-1).cpu(), y.cpu())
+        for images, y in dataloader])
     return torch.cat(probabilities), torch.cat(labels)
 
 

@@ -168,13 +168,14 @@ def stored_settings(options: dict[str, Any]) -> dict[str, Any]:
     folder = options["output"]
     try:
         stored = {**json.loads((folder / "settings.json").read_text())}
-    except (OSError, ValueError, TypeError):
+        # A run of an earlier version can be completed.
+        if "preset" not in stored:
+            stored |= config.options_of_before(stored)
+        config.check_stored(stored)
+    except (OSError, ValueError, TypeError, KeyError):
         raise CheckpointError(f"there is no run to go on with in {folder}, as it has no "
                               "settings.json that can be read: check --output, or start a run in "
                               "another folder") from None
-    # Runs of earlier and of later versions: the former can be completed, the latter not.
-    if "preset" not in stored:
-        stored |= config.words_of_before(stored)
     if unknown := stored.keys() - config.OPTIONS:
         raise CheckpointError(f"{folder} is a run of another version, with {min(unknown)}, which "
                               "this one does not know: go on with that version, or start a run in "
@@ -182,8 +183,8 @@ def stored_settings(options: dict[str, Any]) -> dict[str, Any]:
     # Options of a single call, such as the device or the number of workers, may change.
     for name, value in options.items():
         if not config.OPTIONS[name].metadata["per_call"] and value != stored[name]:
-            raise ValueError(f"{config.flag(name)} {value} contradicts the run in {folder}, which "
-                             f"has {stored[name]}: leave it out")
+            raise ValueError(f"{config.typed(name, value)} contradicts the run in {folder}, which "
+                             f"has {config.in_words(stored[name])}: leave it out")
     return stored
 
 
@@ -369,7 +370,8 @@ def train(given: dict[str, Any]) -> None:
         # --epochs makes images_shown idle.
         set_there = [f"{name.replace('_', ' ')} {config.in_words(value)}"
                      for name, value in config.PRESETS[options.preset].items()
-                     if name not in given and not (name == "images_shown" and "epochs" in given)]
+                     if name not in given and getattr(options, name) == value
+                     and not (name == "images_shown" and "epochs" in given)]
         tell(f"preset {options.preset}" + (f": {', '.join(set_there)}" if set_there else ""))
     # All processes draw the same first weights.
     torch.manual_seed(options.seed)
@@ -446,8 +448,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
     given = config.parse(argv)
+    # A run can be resumed from any folder.
     if "data" in given:
         given["data"] = absolute(given["data"])
+    if Path(given.get("weights", "")).exists() and given.get("weights"):
+        given["weights"] = str(Path(given["weights"]).resolve())
     # Errors that the user can do something about become one line, faults keep their traceback.
     try:
         with distributed.connected():

@@ -43,7 +43,7 @@ COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "s
 
 
 class Stopped(RuntimeError):
-    """The run was asked to stop, and has saved its state."""
+    """The run was asked to stop, and has saved its state, if it has a folder."""
 
 
 class TrainingError(RuntimeError):
@@ -115,6 +115,13 @@ class Loader(Protocol):
         """Batches (images [batch, C, H, W], labels [batch])."""
 
 
+def images_of(loader: Loader) -> int:
+    """The number of images that a loader, or a list of batches, gives this process in an epoch."""
+    if isinstance(loader, Sequence):
+        return sum(len(labels) for _, labels in loader)
+    return len(loader.sampler)
+
+
 def progress_bar(device: torch.device, **options: Any) -> tqdm:
     """A bar for process 0: in a terminal, and in a notebook where a run is long, on a GPU. So the
     outputs of a notebook that was executed on a CPU do not hold one."""
@@ -173,6 +180,8 @@ class Trainer:
     ):
         self.recipe, self.device, self.output = (
             recipe, device, None if output is None else Path(output))
+        if self.output is not None:
+            self.output.mkdir(parents=True, exist_ok=True)
         # What every checkpoint says about the model, so that it can be rebuilt from the file alone.
         self.description: dict[str, Any] = {
             "class_names": list(class_names), "architecture": getattr(model, "settings", {}),
@@ -206,7 +215,10 @@ class Trainer:
         self.steps_per_epoch = len(train_loader) // self.micro_batches
         # Of all processes together, where a sampler counts those of this one.
         self.images_per_epoch = (len(self.batches.sampler) if self.batches
-                                 else len(train_loader.sampler))
+                                 else images_of(train_loader))
+
+        if not self.steps_per_epoch or not all(map(images_of, self.loaders.values())):
+            raise ValueError("a loader gives no batch: are there fewer images than a batch takes?")
 
         # The optimizer and its learning rates, and the running average of the weights. The
         # schedule counts steps, so it needs to know how many the whole run will take.
@@ -216,6 +228,8 @@ class Trainer:
         if recipe.ema:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),
                                          use_buffers=True)
+        if recipe.mixup and not class_names:
+            raise ValueError("mixup mixes labels: give the trainer the class_names")
         self.mixup = (v2.MixUp(alpha=recipe.mixup, num_classes=len(class_names))
                       if recipe.mixup else None)
 
@@ -282,7 +296,8 @@ class Trainer:
         return self.history
 
     def stop_soon(self, *_: object) -> None:
-        """Make `fit` save after the current step and raise Stopped. Usable as a signal handler."""
+        """Make `fit` save after the current step, or with a loader of one's own after the current
+        epoch, and raise Stopped. Usable as a signal handler."""
         self.stopping = True
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -313,7 +328,11 @@ class Trainer:
         # Evaluation has left the model in evaluation mode: back to dropout and stochastic depth.
         self.trained.train()
         while self.steps < self.steps_per_epoch:
-            self._step(batches)
+            try:
+                self._step(batches)
+            except StopIteration:
+                raise ValueError(f"the training loader ended after {self.steps} steps, where its "
+                                 f"length promises {self.steps_per_epoch}") from None
         self._read_metrics()
         self._raise_where_nothing_moves()
         seen = self.metrics.total()
@@ -359,7 +378,9 @@ class Trainer:
         self._show_progress(shown)
         # A signal may reach one process alone, but all must stop at the same step: the others would
         # wait for its gradients. After the last step of an epoch, `fit` saves and stops anyway.
-        if distributed.any_of(self.stopping) and self.steps < self.steps_per_epoch:
+        # A loader of one's own can't begin within an epoch; with it, too, the run stops at its end.
+        if self.batches and distributed.any_of(self.stopping) and (
+                self.steps < self.steps_per_epoch):
             self._save()
             raise Stopped
 
@@ -425,7 +446,7 @@ class Trainer:
     def evaluate(self, part: str) -> tuple[float, float]:
         """(mean loss, accuracy) of the final model on "val" or "test", without label smoothing."""
         loader = self.loaders[part]
-        images = len(loader.sampler)
+        images = images_of(loader)
         # Each process evaluates its share of the images; sums, unlike means, can be added up.
         with distributed.whole(self.model), autocast(self.device, self.dtype):
             loss, accuracy = engine.test_step(self.tested, loader, F.cross_entropy, self.device)

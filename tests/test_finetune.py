@@ -98,6 +98,16 @@ def test_it_learns(colours):
     assert results["test_acc"][-1] == 1
 
 
+def test_its_random_numbers_are_the_callers():
+    images = TensorDataset(torch.randn(12, 3, 16, 16), torch.arange(12) % 3)
+    start, ends = ViT(**SIZES, num_classes=3, dropout=0.5), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        model, loader = finetune.new_head(start, 3), DataLoader(images, 4, shuffle=True)
+        ends.append(finetune.fine_tune(model, loader, loader, epochs=1, lr=0.1, device="cpu")["train_loss"])
+    assert ends[0] == ends[1] != ends[2]
+
+
 def test_the_model_that_the_package_brings_knows_seven_dishes_and_none_of_the_three():
     model, info = utils.load_model(MEASURED / "seven_dishes.pt")
     assert info.class_names == [d for d in drawn.SETS["drawn10"].classes if d not in drawn.SETS["drawn"].classes]

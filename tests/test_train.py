@@ -218,6 +218,30 @@ def test_a_run_that_goes_on_keeps_its_options(colours):
     assert complete({"data": "auto"}, data, cpu).data == "mine"
 
 
+@pytest.mark.parametrize("change", [
+    {"lr": "abc"}, {"batch_size": "8"}, {"lr": None}, {"preset": "huge"}, {"flip": "no"}, {"min_scale": 7}, None],
+    ids=str)
+def test_settings_that_were_spoilt_by_hand_get_one_line(run, tmp_path, change):
+    assert run("--epochs", "1")[0] == 0
+    file = tmp_path / "run" / "settings.json"
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps({} if change is None else {**stored, **change}))
+    status, _, err = run("--resume", data=None, quick=[])
+    assert status == 2 and "no settings.json that can be read" in err and err.count("\n") == 1
+
+
+def test_a_resumed_run_of_digits_keeps_its_shifts(colours):
+    stored = complete({"preset": "digits"}, data_of(20), torch.device("cpu")).of_the_run()
+    assert complete({"test_crops": 1}, data_of(20), torch.device("cpu"), stored).test_shifts
+
+
+def test_the_preset_line_tells_what_holds(run):
+    _, out, _ = run("--epochs", "1", "--test-shifts")
+    assert "preset few: " in out and "test crops" not in out.split("preset few: ")[1].split("\n")[0]
+    status, _, err = run("--resume", "--no-flip", data=None, quick=[])
+    assert status == 2 and "--no-flip contradicts the run" in err and "which has on" in err
+
+
 def test_no_behaviour_hangs_on_the_name_of_a_folder(colours, tmp_path):
     shutil.copytree(colours, tmp_path / "mnist")
     assert complete({}, data_setup.load(tmp_path / "mnist"), torch.device("cpu")).preset == "few"

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular import data_setup
 from going_modular import trainer as trainer_module
@@ -347,7 +348,7 @@ def test_gradients_that_overflow_at_any_scale_end_the_run(make):
 def test_the_scale_is_saved_and_restored(make):
     whole, broken = (make(name, precision="fp16") for name in ("whole", "broken"))
     for trainer in (whole, broken):
-        trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14, growth_interval=3)
+        trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=3)
     whole.fit()
     broken.optimizer.register_step_post_hook(count_down(6, broken.stop_soon))
     with pytest.raises(Stopped):
@@ -355,7 +356,7 @@ def test_the_scale_is_saved_and_restored(make):
     again = make("broken", precision="fp16")
     again.scaler = torch.amp.GradScaler("cpu", growth_interval=3)
     again.resume()
-    assert again.scaler.get_scale() == 2.0**16 and again.scaler.state_dict() == broken.scaler.state_dict()
+    assert again.scaler.get_scale() == 2.0**14 and again.scaler.state_dict() == broken.scaler.state_dict()
     again.fit()
     assert torch.equal(weights_of(again), weights_of(whole))
 
@@ -442,6 +443,52 @@ def test_tensor_float_32_is_for_the_gpu_and_for_as_long_as_it_trains():
         assert torch.get_float32_matmul_precision() == "high"
         raise KeyboardInterrupt
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_loader_of_ones_own_stops_at_the_end_of_an_epoch(make, colours):
+    images = TensorDataset(torch.randn(24, 3, 16, 16), torch.arange(24) % 3)
+
+    def build(folder):
+        trainer = make(folder, mixup=0.0, ema=0.0)
+        torch.manual_seed(1)
+        return Trainer(trainer.model, DataLoader(images, 8, shuffle=True), trainer.recipe, trainer.device,
+                       class_names=["a", "b", "c"], output=trainer.output)
+
+    whole, broken = build("whole"), build("broken")
+    whole.fit()
+    broken.optimizer.register_step_post_hook(count_down(4, broken.stop_soon))  # the first of the second epoch
+    with pytest.raises(Stopped):
+        broken.fit()
+    assert broken.saved == (2, 0)
+    again = build("broken")
+    assert torch.equal(weights_of(resumed(again)), weights_of(whole))
+
+
+def test_loaders_and_recipes_that_can_not_be(make):
+    trainer, images = make(), TensorDataset(torch.randn(4, 3, 16, 16), torch.zeros(4).long())
+    arguments = trainer.model, DataLoader(images, 8, drop_last=True), Recipe(epochs=1), trainer.device
+    with pytest.raises(ValueError, match="a loader gives no batch"):
+        Trainer(*arguments)
+    with pytest.raises(ValueError, match="give the trainer the class_names"):
+        Trainer(trainer.model, DataLoader(images, 2), Recipe(epochs=1, mixup=0.2), trainer.device)
+    batches = [(torch.randn(2, 3, 16, 16), torch.zeros(2).long())] * 3  # a list of batches is a loader, too
+    (row,) = Trainer(trainer.model, batches, Recipe(epochs=1), trainer.device, test_loader=batches).fit()
+    assert row["test_loss"] > 0
+
+    class Short(list):
+        def __iter__(self):
+            return iter([*super().__iter__()][:2])
+
+    with pytest.raises(ValueError, match="ended after 2 steps, where its length promises 3"):
+        Trainer(trainer.model, Short(batches), Recipe(epochs=1), trainer.device).fit()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_probabilities_are_in_full_precision(make, precision):
+    trainer = make(precision=precision)
+    trainer.final_model.head.bias.data = torch.tensor([30.0, 0, 0])
+    probabilities, _ = trainer.predict("test")
+    assert probabilities.dtype == torch.float32 and (probabilities > 0).all()
 
 
 def test_no_step_waits_for_the_device_where_nothing_is_shown(make, monkeypatch):

@@ -76,7 +76,9 @@ def fine_tune(
     Returns {"train_loss": [...], "train_acc": ..., "test_loss": ..., "test_acc": ...}, a value for
     each epoch, as engine.train does.
     """
-    recipe = FineTuning(epochs=epochs, lr=lr, warmup=0.0, label_smoothing=0.0)
+    # The seed of the trainer's random numbers comes from PyTorch's, which the caller may have set.
+    seed = int(torch.randint(2**31, ()))
+    recipe = FineTuning(epochs=epochs, lr=lr, warmup=0.0, label_smoothing=0.0, seed=seed)
     trainer = Trainer(model, train_loader, recipe, torch.device(device), test_loader=test_loader)
     history = trainer.fit()
     return {name: [row[name] for row in history]
