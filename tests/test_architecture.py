@@ -8,6 +8,7 @@ import torch
 from going_modular import data_setup
 from going_modular.experiments import architecture
 from going_modular.experiments.architecture import Images
+from going_modular.trainer import Trainer
 from going_modular.vit import ViT, count_macs
 
 
@@ -79,6 +80,28 @@ def test_what_is_finished_is_not_trained_again(bars, small, monkeypatch, tmp_pat
     for row in whole.values():
         del row["seconds"]
     assert {row: {name: values[name] for name in whole[row]} for row, values in results.items()} == whole
+
+
+def test_a_training_that_was_cut_off_goes_on_after_its_last_epoch(bars, small, monkeypatch, tmp_path):
+    monkeypatch.setitem(architecture.SETUPS, small, {**architecture.SETUPS[small], "epochs": 3, "lrs": (1e-3,)})
+    monkeypatch.setitem(architecture.SEEDS, "pooling", 1)
+    train_epoch, trained = Trainer._train_epoch, []
+
+    def until_cut_off(self, epoch):
+        trained.append(epoch)
+        if len(trained) == 6:  # in the last epoch of the second training
+            raise KeyboardInterrupt
+        return train_epoch(self, epoch)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", until_cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        architecture.measure(small, "pooling", bars, folder=tmp_path)
+    results = architecture.measure(small, "pooling", bars, folder=tmp_path)
+    assert trained == [0, 1, 2, 0, 1, 2, 2] and [file.suffix for file in tmp_path.iterdir()] == [".json"]
+    whole = architecture.measure(small, "pooling", bars)
+    for found in (*whole.values(), *results.values()):
+        del found["seconds"]
+    assert results == whole
 
 
 def test_each_row_changes_what_it_says(small):

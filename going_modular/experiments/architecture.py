@@ -5,8 +5,8 @@ trains them all and writes measured/architecture.json. The notebook shows that f
 few of the rows again.
 """
 import json
+import shutil
 import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -157,9 +157,11 @@ class Batches:
 
 def train(
     model: ViT, data: Images, setup: Setup, lr: float, seed: int, device: torch.device | str = "cpu",
+    output: Path | None = None,
 ) -> dict:
     """Train a model by the recipe of notebook 09, without mixup, label smoothing, and printing.
 
+    output: the folder of the run; one that was cut off there is resumed. None keeps nothing.
     Returns test_acc, test_loss, train_acc (of the last epoch, measured while training), macs (of
     one image) and seconds.
     """
@@ -167,21 +169,24 @@ def train(
     trainer = Trainer(
         model, Batches(data.train, data.train_labels, setup["batch_size"], setup),
         Recipe(epochs=setup["epochs"], lr=lr, label_smoothing=0.0, seed=seed), torch.device(device),
-        test_loader=Batches(data.test, data.test_labels, batch_size=500), quiet=True)
-    start = time.perf_counter()
-    last = trainer.fit()[-1]
-    return {**{name: last[name] for name in ("test_acc", "test_loss", "train_acc")},
-            "macs": count_macs(model), "seconds": time.perf_counter() - start}
+        test_loader=Batches(data.test, data.test_labels, batch_size=500), output=output, quiet=True)
+    if output and (output / "last.pt").exists():
+        trainer.resume()
+    history = trainer.fit()
+    return {**{name: history[-1][name] for name in ("test_acc", "test_loss", "train_acc")},
+            "macs": count_macs(model), "seconds": sum(row["seconds"] for row in history)}
 
 
 def run(
     name: str, changes: dict, seed: int, data: Images, device: torch.device | str = "cpu",
+    output: Path | None = None,
 ) -> dict:
     """Build and train one row with one seed, which determines the initial weights, the order of the
-    images and their shifts."""
+    images and their shifts. output: as for `train`."""
     torch.manual_seed(seed)
     model = build(name, changes, num_classes=int(data.train_labels.max()) + 1)
-    return train(model, data, SETUPS[name], changes.get("lr", SETUPS[name]["lr"]), seed, device)
+    return train(model, data, SETUPS[name], changes.get("lr", SETUPS[name]["lr"]), seed, device,
+                 output)
 
 
 def measure(
@@ -190,8 +195,9 @@ def measure(
 ) -> dict[str, dict]:
     """Train all rows of an experiment with all seeds, and print a line for each row.
 
-    folder: where each finished training is kept, in NAME-EXPERIMENT.json. Those that an earlier
-        call has kept there are not trained again. None keeps nothing.
+    folder: where each finished training is kept, in NAME-EXPERIMENT.json, and the one under way in
+        a folder of its own. What an earlier call has finished is not trained again, and what it had
+        begun is resumed after its last whole epoch. None keeps nothing.
     Returns a dict for each row: test_acc, test_loss and train_acc, each a list with a value for
     each seed; macs; and seconds, the median over the seeds.
     """
@@ -201,9 +207,11 @@ def measure(
     for row, changes in rows(name)[experiment].items():
         runs = finished.setdefault(row, [])
         for seed in range(len(runs), SEEDS[experiment]):
-            runs.append(run(name, changes, seed, data, device))
-            if file:
+            under_way = folder and folder / f"{name}-{experiment}-{row}-{seed}"
+            runs.append(run(name, changes, seed, data, device, under_way))
+            if file and under_way:
                 write_atomically(file, lambda path: path.write_text(json.dumps(finished)))
+                shutil.rmtree(under_way)
         results[row] = {column: [round(values[column], 4) for values in runs]
                         for column in ("test_acc", "test_loss", "train_acc")}
         results[row]["macs"] = runs[0]["macs"]
