@@ -212,6 +212,8 @@ def parse(argv: Sequence[str] | None) -> dict[str, Any]:
 def check(given: dict[str, Any]) -> None:
     """Raise ValueError for an option that makes no sense, whatever the data are."""
     for name, value in given.items():
+        if value == "":  # as of a shell variable that is not set
+            raise ValueError(f"{flag(name)} is empty: give it a value, or leave it out")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, not {value}")
         check_bounds(OPTIONS[name], value)

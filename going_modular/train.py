@@ -451,7 +451,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A run can be resumed from any folder.
     if "data" in given:
         given["data"] = absolute(given["data"])
-    if Path(given.get("weights", "")).exists() and given.get("weights"):
+    if given.get("weights") and Path(given["weights"]).exists():
         given["weights"] = str(Path(given["weights"]).resolve())
     # Errors that the user can do something about become one line, faults keep their traceback.
     try:

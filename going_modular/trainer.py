@@ -216,7 +216,6 @@ class Trainer:
         # Of all processes together, where a sampler counts those of this one.
         self.images_per_epoch = (len(self.batches.sampler) if self.batches
                                  else images_of(train_loader))
-
         if not self.steps_per_epoch or not all(map(images_of, self.loaders.values())):
             raise ValueError("a loader gives no batch: are there fewer images than a batch takes?")
 

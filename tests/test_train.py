@@ -302,6 +302,8 @@ def test_wilson_interval():
 
 
 @pytest.mark.parametrize("options, words", [
+    (["--data", ""], "--data is empty: give it a value, or leave it out"),
+    (["--weights", ""], "--weights is empty"),
     (["--epochs", "0"], "epochs must be above 0"),
     (["--lr", "-1"], "lr must be above 0"),
     (["--stretch", "inf"], "stretch must be a finite number, not inf"),

@@ -208,6 +208,14 @@ def test_a_checkpoint_that_takes_long_is_written_by_minutes(make, monkeypatch):
         assert len(ours["history"]) == ours["epoch"]
 
 
+def test_saving_takes_a_twentieth_of_the_time_at_most(make, monkeypatch):
+    trainer, now = make(), [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    for save_seconds, waited, is_due in [(0.9, 0, True), (2, 39, False), (2, 41, True), (10, 199, False)]:
+        trainer.save_seconds, trainer.saved_at = save_seconds, now[0] - waited
+        assert trainer._saving_is_due() == is_due
+
+
 def test_a_stop_saves_what_was_held(make, monkeypatch):
     trainer = make(epochs=5)
     monkeypatch.setattr(trainer, "_saving_is_due", lambda: False)
