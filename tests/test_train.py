@@ -202,6 +202,9 @@ def test_the_model_follows_the_device_and_the_patch_size():
 
     assert made("cuda") == ("B/16", None, 224)
     assert made("cpu") == made("mps") == ("Mini", 8, 64)  # a Mac is a laptop, and no data centre
+    # The largest that divides the image and leaves 7 x 7 patches or more; below 14 px there is none but 1.
+    sides = {12: 1, 28: 4, 32: 4, 48: 6, 50: 5, 64: 8, 96: 12}
+    assert {side: made("cpu", image_size=side)[1] for side in sides} == sides
     # A patch size without a model is that of a ViT-Base: the 16 of B/16 was not asked for.
     assert made("cuda", patch_size=8) == ("B", 8, 224) and made("cpu", patch_size=4) == ("Mini", 4, 64)
     options = complete({"patch_size": 8, "image_size": 32}, data_of(9), torch.device("cuda"))
