@@ -1,6 +1,7 @@
 """The notebooks: their code is the package's, their outputs are clean, their exercises have solutions."""
 import ast
 import base64
+import copy
 import itertools
 import json
 import re
@@ -21,7 +22,10 @@ TAUGHT = ["vit.py", "engine.py"]  # the files of the package that the notebooks 
 BOOTSTRAP = """try:
     import going_modular
 except ImportError:  # in Colab
-    %pip install -q "git+https://github.com/{}\""""
+    %pip install -q "git+https://github.com/{}"
+
+# Figures are shown in the notebook, whatever MPLBACKEND says.
+%matplotlib inline"""
 
 every_lesson = pytest.mark.parametrize("file", LESSONS, ids=lambda file: file.stem)
 every_notebook = pytest.mark.parametrize(
@@ -166,15 +170,19 @@ def test_the_address_stands_in_one_place():
     assert address.with_address("git+https://github.com/a/b").endswith(address.address())
 
 
-def test_opened_from_a_clone_the_first_cell_finds_the_package(monkeypatch):
-    """In the environment that the Makefile sets up, in a kernel as JupyterLab starts it."""
+def test_opened_from_a_clone_the_first_cell_finds_the_package_and_asks_for_figures(monkeypatch):
+    """In the environment that the Makefile sets up, in a kernel as JupyterLab starts it, up to a notebook's first
+    picture; MPLBACKEND is what many CI services set."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    notebook = nbformat.read(LESSONS[0], as_version=4)
-    notebook.cells = [next(cell for cell in notebook.cells if cell.cell_type == "code"),
-                      nbformat.v4.new_code_cell("'site-packages' in going_modular.__file__")]
-    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": LESSONS[0].parent}}).execute()
-    bootstrap, copied = (cell.outputs for cell in notebook.cells)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    stored = [cell for cell in nbformat.read(LESSONS[6], as_version=4).cells if cell.cell_type == "code"]
+    until = next(i for i, cell in enumerate(stored) if run.pictures(cell))
+    notebook = nbformat.v4.new_notebook(cells=copy.deepcopy(stored[: until + 1]))
+    notebook.cells.append(nbformat.v4.new_code_cell("'site-packages' in going_modular.__file__"))
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": LESSONS[6].parent}}).execute()
+    bootstrap, *_, drawing, copied = (cell.outputs for cell in notebook.cells)
     assert bootstrap == []  # pip would print a line
+    assert [set(output.data) for output in drawing] == [{"text/plain", "image/png"}]
     assert copied[0].data["text/plain"] == "False", "install the package in place: pip install -e ."
 
 
