@@ -83,7 +83,8 @@ def test_broken_image(tmp_path, kind, reason, suffix):
     with pytest.raises(DataError) as error:
         data_setup.read_image(path)
     message = message_of(error)
-    assert str(path) in message and reason in message and "--skip-bad-images" in message
+    assert message.startswith(f"{path} cannot be read as an image (") and reason in message
+    assert message.endswith("); replace it")  # what else there is to do, the caller knows
 
 
 @pytest.mark.parametrize("limit", [90, 40])  # PIL warns above the limit and raises above twice the limit
@@ -91,9 +92,37 @@ def test_decompression_bomb(tmp_path, monkeypatch, limit):
     Image.new("RGB", (10, 10)).save(tmp_path / "bomb.png")
     assert data_setup.read_image(tmp_path / "bomb.png").size == (10, 10)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(DataError, match="bomb.png .*bomb.*--skip-bad-images") as error:
+    with pytest.raises(DataError, match="bomb.png .*bomb.*; replace it$") as error:
         data_setup.read_image(tmp_path / "bomb.png")
     message_of(error)
+
+
+def turned_photo():
+    image = Image.new("RGB", (6, 3), "black")
+    image.putpixel((0, 0), (255, 255, 255))
+    image.getexif()[0x0112] = 6
+    return image
+
+
+@pytest.mark.parametrize("image", [
+    turned_photo(), Image.new("RGBA", (6, 3), (200, 100, 0, 51)), Image.new("I;16", (6, 3), 257 * 90),
+    Image.new("P", (6, 3), 1)], ids=["EXIF", "transparent", "16 bits", "palette"])
+def test_an_opened_image_has_the_pixels_of_its_file(tmp_path, image):
+    image.save(tmp_path / "photo.png", exif=image.getexif())
+    expected = np.asarray(data_setup.read_image(tmp_path / "photo.png"))
+    with Image.open(tmp_path / "photo.png") as opened:
+        assert np.array_equal(images.as_rgb(opened), expected)
+        assert np.array_equal(data_setup.to_pixels(opened).permute(1, 2, 0), expected)
+        assert opened.mode == image.mode  # the caller's image stays as it was
+    assert np.array_equal(images.as_rgb(str(tmp_path / "photo.png")), expected)
+
+
+def test_what_is_no_image_is_told(tmp_path):
+    with pytest.raises(TypeError, match="not Tensor: Image.fromarray makes a PIL image"):
+        images.as_rgb(torch.zeros(3, 4, 4))
+    write_broken_image(tmp_path / "bad.png", "truncated")
+    with Image.open(tmp_path / "bad.png") as opened, pytest.raises(DataError, match="truncated"):
+        images.as_rgb(opened)
 
 
 def test_missing_image(tmp_path):
@@ -109,8 +138,11 @@ def test_bad_images_are_found_or_skipped(food):
     bad = [food / "test" / "steak" / "0.png", food / "train" / "sushi" / "1.png"]
     for path in bad:
         write_broken_image(path, "truncated")
-    with pytest.raises(DataError, match="1.png cannot be read .*--skip-bad-images"):
+    with pytest.raises(DataError, match=r"1.png cannot be read .*; replace it, delete it, or .* --skip-bad-images"):
         data_setup.load(food)
+    loader, *_ = data_setup.create_dataloaders(food / "train", food / "test", data_setup.eval_transform(8), 12, 0)
+    with pytest.raises(DataError, match="1.png cannot be read .*; replace it, or delete it$"):
+        next(iter(loader))  # which has no option to leave it out
     data = data_setup.load(food, skip_bad_images=True)
     assert sorted(data.skipped) == sorted(bad) and "2 bad images left out" in data.note
     assert (len(data.train), len(data.test), len(data.train.targets)) == (11, 5, 11)

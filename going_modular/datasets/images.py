@@ -1,4 +1,5 @@
 """Image files, read safely as RGB, and data sets of images: in files, in a cache, in an array."""
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -42,19 +43,37 @@ def read_image(path: str | Path) -> Image.Image:
             # Pillow only warns of an image of one to two times MAX_IMAGE_PIXELS, and raises above.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                # Cameras store a picture as the sensor lay, and in EXIF how it is to be turned.
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return _to_rgb(image)
     except FileNotFoundError:
         raise DataError(f"{path}: no such image; check the path") from None
     except UnidentifiedImageError:
         reason = "it is no image" if path.stat().st_size else "the file is empty"
     except Exception as error:  # on a broken file, decoders raise anything, even struct.error
         reason = reason_of(error)
-    raise DataError(f"{path} cannot be read as an image ({reason}); replace or delete it, "
-                    "or leave out bad images with --skip-bad-images (skip_bad_images=True)")
+    raise DataError(f"{path} cannot be read as an image ({reason}); replace it")
+
+
+def as_rgb(image_or_path: Image.Image | str | os.PathLike) -> Image.Image:
+    """The RGB image of a file, or of a PIL image opened from it: both give the same pixels, those
+    of read_image.
+
+    Raises DataError as read_image does, and TypeError for what is neither.
+    """
+    if isinstance(image_or_path, (str, os.PathLike)):
+        return read_image(Path(image_or_path))
+    if not isinstance(image_or_path, Image.Image):
+        raise TypeError("expected a PIL image or the path of an image file, not "
+                        f"{type(image_or_path).__name__}: Image.fromarray makes a PIL image of a "
+                        "uint8 array [H, W, 3]")
+    try:
+        return _to_rgb(image_or_path)
+    except Exception as error:  # Pillow decodes an opened file at its first use
+        raise DataError(f"the image cannot be read ({reason_of(error)}); replace it") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    # Cameras store a picture as the sensor lay, and in EXIF how it is to be turned.
+    image = ImageOps.exif_transpose(image)
     # 16 bits: convert("RGB") would clip all values at 255. 65535 / 257 = 255, white stays white.
     if image.mode == "I" or image.mode.startswith("I;16"):
         grey = (np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8)
@@ -69,13 +88,22 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def to_pixels(image: Image.Image) -> torch.Tensor:
     """An image as RGB in uint8 [3, H, W]."""
-    rgb = image if image.mode == "RGB" else _to_rgb(image)
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(as_rgb(image))).permute(2, 0, 1)
 
 
 def to_image(pixels: torch.Tensor) -> Image.Image:
     """uint8 [3, H, W] as an RGB image, which has a copy of them."""
     return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def _read_sample(path: Path, way_out: str) -> Image.Image:
+    """read_image for a file of a data set. The message of its DataError ends in this way out."""
+    try:
+        return read_image(path)
+    except DataError as error:
+        if not path.exists():  # deleted since the folder was listed
+            raise
+        raise DataError(f"{error}, {way_out}") from None
 
 
 class ImageFiles(Dataset):
@@ -96,7 +124,7 @@ class ImageFiles(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         path, label = self.samples[index]
-        image = read_image(path)
+        image = _read_sample(path, "or delete it")
         return (self.transform(image) if self.transform else image), label
 
 
@@ -133,7 +161,8 @@ class CachedImages(Dataset):
         self.targets = [label for _, label in self.samples]
 
     def _read(self, path: Path) -> torch.Tensor:
-        image = read_image(path)
+        image = _read_sample(path, "delete it, or leave out bad images with --skip-bad-images "
+                                   "(skip_bad_images=True)")
         if self.cache_size and min(image.size) > self.cache_size:
             scale = self.cache_size / min(image.size)
             size = [round(side * scale) for side in image.size]
