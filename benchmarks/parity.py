@@ -51,7 +51,7 @@ def torchvision_model(image_size: int, sizes: dict) -> nn.Module:
         sizes["mlp_size"], num_classes=CLASSES))
 
 
-def timm_model(image_size: int, sizes: dict, **options) -> nn.Module:
+def timm_model(image_size: int | tuple[int, int], sizes: dict, **options) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
     return redraw(VisionTransformer(
@@ -66,7 +66,7 @@ class TransformersModel(nn.Module):
     For images of another size it interpolates its position embeddings in each forward pass.
     """
 
-    def __init__(self, image_size: int, sizes: dict):
+    def __init__(self, image_size: int | tuple[int, int], sizes: dict):
         import transformers
 
         super().__init__()

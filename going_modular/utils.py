@@ -19,6 +19,8 @@ from torch import nn
 if TYPE_CHECKING:
     from going_modular.vit import ViT
 
+# A side in pixels, of a square, or (height, width); of a grid of patches, (rows, columns).
+Size = int | tuple[int, int]
 COLAB_DRIVE = Path("/content/drive")  # where Colab's own notebooks mount Google Drive
 
 
@@ -32,10 +34,26 @@ class RunInfo:
     """What belongs to a trained model besides its weights: how to use it and how it was trained."""
 
     class_names: list[str]
-    image_size: int  # pixels
-    transform: Callable  # the evaluation transform: PIL image -> [3, image_size, image_size]
+    image_size: Size  # pixels
+    transform: Callable  # the evaluation transform: PIL image -> [3, H, W]
     settings: dict  # of the run: data, lr, seed, ...
     epoch: int  # epochs trained
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """(height, width), or (rows, columns), of a Size."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def size_of(height: int, width: int) -> Size:
+    """The Size of these two sides, which is one number for a square."""
+    return height if height == width else (height, width)
+
+
+def in_pixels(size: Size) -> str:
+    """An image size as text: 64 for a square, 64x96 for a height of 64 and a width of 96."""
+    return str(size) if isinstance(size, int) else "x".join(map(str, size))
 
 
 def set_seeds(seed: int = 42) -> None:

@@ -56,9 +56,8 @@ class PatchEmbedding(nn.Module):
 class MultiheadSelfAttention(nn.Module):
     """MSA of Equations 5 to 8: [batch, tokens, hidden_size] -> the same shape.
 
-    The three projections of all heads stand in one matrix, rows q, k, v. Dropout follows the output projection
-    (Appendix B.1); there is none on the attention weights.
-    Raises ValueError where num_heads does not divide hidden_size.
+    The three projections of all heads stand in one matrix, rows q, k, v. Dropout follows the output projection, none is
+    on the attention weights (Appendix B.1). Raises ValueError where num_heads does not divide hidden_size.
     """
 
     def __init__(self, hidden_size: int = 768, num_heads: int = 12, dropout: float = 0.0):
@@ -162,7 +161,7 @@ class ViT(nn.Module):
     """The Vision Transformer, Equations 1 to 4: images [batch, C, H, W] -> logits [batch, num_classes].
 
     Args:
-        image_size, patch_size: height and width in pixels; image_size must be a multiple of patch_size.
+        image_size, patch_size: in pixels: (H, W), or one number for a square; P, which must divide both sides.
         dropout: after every dense layer but the qkv projection, and after the positions are added (Appendix B.1).
         drop_path: stochastic depth, rising linearly from 0 in the first layer to this rate in the last.
         pool: "token" reads the class token (Equation 4); "mean" averages the patches, without a class token (Fig. 9).
@@ -171,28 +170,32 @@ class ViT(nn.Module):
     Raises ValueError for sizes that do not fit together.
     """
 
-    def __init__(self, image_size: int = 224, patch_size: int = 16, in_channels: int = 3, num_classes: int = 1000,
-                 num_layers: int = 12, hidden_size: int = 768, mlp_size: int = 3072, num_heads: int = 12,
-                 dropout: float = 0.0, drop_path: float = 0.0, pool: str = "token", gelu: str = "erf",
-                 layer_norm_eps: float = 1e-6, representation_size: int | None = None):
+    def __init__(self, image_size: int | tuple[int, int] = 224, patch_size: int = 16, in_channels: int = 3,
+                 num_classes: int = 1000, num_layers: int = 12, hidden_size: int = 768, mlp_size: int = 3072,
+                 num_heads: int = 12, dropout: float = 0.0, drop_path: float = 0.0, pool: str = "token",
+                 gelu: str = "erf", layer_norm_eps: float = 1e-6, representation_size: int | None = None):
         settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        height, width = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+        settings["image_size"] = height if height == width else (height, width)
         self.settings = settings  # ViT(**model.settings) is the same architecture again
         self.checkpointing = False  # True: blocks keep only their input, and compute the rest again when going back
         self.preprocessing: Any = None  # PIL image -> what the model takes; weights.load sets it
+        smallest = {**settings, "image_size": min(height, width)}
         for name in "image_size patch_size in_channels num_classes num_layers hidden_size mlp_size num_heads".split():
-            if settings[name] < 1:
+            if smallest[name] < 1:
                 raise ValueError(f"{name} must be at least 1, not {settings[name]}")
-        if image_size % patch_size:
+        if height % patch_size or width % patch_size:
             raise ValueError(f"patch_size ({patch_size}) does not divide image_size ({image_size})")
         if pool not in ("token", "mean"):
             raise ValueError(f'pool must be "token" or "mean", not {pool!r}')
 
         self.patch_embedding = PatchEmbedding(patch_size, in_channels, hidden_size)
-        num_tokens = (image_size // patch_size) ** 2
+        self.image_shape = (in_channels, height, width)
+        self.grid = (height // patch_size, width // patch_size)  # rows and columns of patches
+        num_tokens = math.prod(self.grid) + (pool == "token")
         if pool == "token":
             self.class_token = nn.Parameter(torch.empty(1, 1, hidden_size))
-            num_tokens += 1
         self.position_embedding = nn.Parameter(torch.empty(1, num_tokens, hidden_size))
         self.dropout = nn.Dropout(dropout)
         rates = [drop_path * layer / max(num_layers - 1, 1) for layer in range(num_layers)]
@@ -225,25 +228,21 @@ class ViT(nn.Module):
     @torch.no_grad()
     def initialize(self) -> None:
         """Draw all weights as the official code does; a zero head makes the first loss exactly ln(num_classes)."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias") or name in ("class_token", "head.weight"):
+                nn.init.zeros_(parameter)
         for layer in (self.patch_embedding.projection, *self.pre_logits[:1]):
             std = math.sqrt(1 / layer.in_features) / 0.87962566103423978  # 1 / fan_in is the variance after cutting
             nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
-            nn.init.zeros_(layer.bias)
-        if self.settings["pool"] == "token":
-            nn.init.zeros_(self.class_token)
         nn.init.normal_(self.position_embedding, std=0.02)
         for module in self.blocks.modules():
             if isinstance(module, MultiheadSelfAttention):
                 for weight in (*module.qkv.weight.chunk(3), module.out.weight):  # q, k and v each on its own
                     nn.init.xavier_uniform_(weight)
-                nn.init.zeros_(module.qkv.bias)
-                nn.init.zeros_(module.out.bias)
             elif isinstance(module, MLPBlock):
                 for layer in (module.hidden, module.out):
                     nn.init.xavier_uniform_(layer.weight)
                     nn.init.normal_(layer.bias, std=1e-6)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
 
     def embed(self, images: torch.Tensor, intermediates: dict | None = None) -> torch.Tensor:
         """Equation 1: images [batch, C, H, W] -> z_0 [batch, tokens, hidden_size]."""
@@ -253,14 +252,16 @@ class ViT(nn.Module):
         return self.dropout(z + self.position_embedding)
 
     def forward(self, images: torch.Tensor, intermediates: dict | None = None) -> torch.Tensor:
-        """Logits [batch, num_classes]. A dict given as `intermediates` is filled, by name, with what comes up on the
-        way: patches, embeddings (z_0), for each block block00.attention [batch, num_heads, tokens, tokens],
-        block00.msa, block00.mlp and block00.output, then encoder (after the last LayerNorm) and pre_logits.
-        Raises ValueError for images of another size or number of channels.
+        """Logits [batch, num_classes]. A dict given as `intermediates` is filled, by name: patches, embeddings (z_0),
+        for each block block00.attention [batch, num_heads, tokens, tokens], block00.msa, block00.mlp, block00.output,
+        then encoder (after the last LayerNorm) and pre_logits. Raises ValueError for images of another shape, or bytes.
         """
-        expected = (self.settings["in_channels"], self.settings["image_size"], self.settings["image_size"])
-        if images.ndim != 4 or images.shape[1:] != expected:
-            raise ValueError(f"expected images [batch, {', '.join(map(str, expected))}], not {[*images.shape]}")
+        (c, h, w), shape = self.image_shape, tuple(images.shape)
+        if shape[1:] != (c, h, w) or not images.is_floating_point():
+            mistakes = {(c, h, w): "is the batch axis missing?", (*shape[:1], h, w, c): "do the channels come last?",
+                        (*shape[:1], c, h, w): "make floats of them by images / 127.5 - 1"}
+            mistake = mistakes.get(shape, "resize them, or build ViT(image_size=(H, W), in_channels=C)")
+            raise ValueError(f"expected float images [batch, {c}, {h}, {w}], not {images.dtype} {[*shape]}: {mistake}")
         z = self.embed(images, intermediates)
         if intermediates is not None:
             intermediates["embeddings"] = z
@@ -291,9 +292,8 @@ def count_macs(model: ViT) -> int:
     All tokens are counted in all layers, as everybody does; the last block's short cut saves some of them.
     """
     s, tokens = model.settings, model.position_embedding.shape[1]
-    width, mlp = s["hidden_size"], s["mlp_size"]
-    patches = (s["image_size"] // s["patch_size"]) ** 2 * model.patch_embedding.projection.in_features * width
+    width, mlp, hidden, classes = (s[key] for key in ("hidden_size", "mlp_size", "representation_size", "num_classes"))
+    patches = math.prod(model.grid) * model.patch_embedding.projection.in_features * width
     layer = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * mlp
-    hidden, classes = s["representation_size"], s["num_classes"]
     head = hidden * (width + classes) if hidden else width * classes
     return patches + s["num_layers"] * layer + head

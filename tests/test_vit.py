@@ -1,5 +1,6 @@
 """The model against PyTorch's own layers, torchvision's ViT, and the paper's numbers."""
 import math
+import re
 
 import pytest
 import torch
@@ -151,12 +152,13 @@ def test_multiply_adds(variant, size, giga):
     assert round(count_macs(on_meta(variant, image_size=size)) / 1e9, 3) == giga
 
 
-def test_multiply_adds_are_what_a_counter_of_operations_sees():
+@pytest.mark.parametrize("size", [(12, 12), (8, 20)])
+def test_multiply_adds_are_what_a_counter_of_operations_sees(size):
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = ViT(**SMALL, representation_size=10).eval()
+    model = ViT(**{**SMALL, "image_size": size}, representation_size=10).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.randn(1, 3, 12, 12), intermediates={})  # the explicit path, all tokens
+        model(torch.randn(1, 3, *size), intermediates={})  # the explicit path, all tokens
     assert counter.get_total_flops() == 2 * count_macs(model)
 
 
@@ -231,6 +233,10 @@ def test_a_model_is_built_again_from_its_settings():
 
 @pytest.mark.parametrize("settings, message", [
     ({"patch_size": 5}, r"patch_size \(5\) does not divide image_size \(12\)"),
+    ({"image_size": (8, 10)}, r"patch_size \(4\) does not divide image_size \(\(8, 10\)\)"),
+    ({"image_size": (10, 8)}, r"patch_size \(4\) does not divide image_size \(\(10, 8\)\)"),
+    ({"image_size": 0}, "image_size must be at least 1, not 0"),
+    ({"image_size": (8, 0)}, r"image_size must be at least 1, not \(8, 0\)"),
     ({"num_heads": 5}, r"num_heads \(5\) does not divide hidden_size \(24\)"),
     ({"num_layers": 0}, "num_layers must be at least 1, not 0"),
     ({"num_classes": 0}, "num_classes must be at least 1"),
@@ -257,10 +263,34 @@ def test_a_variant_takes_patch_size_and_overrides():
     assert model.settings["patch_size"] == 8 and len(model.blocks) == 2 and model.settings["hidden_size"] == 192
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 12, 8), (2, 1, 12, 12), (3, 12, 12)])
-def test_images_of_another_shape(shape):
-    with pytest.raises(ValueError, match=r"expected images \[batch, 3, 12, 12\]"):
-        ViT(**SMALL)(torch.randn(*shape))
+@pytest.mark.parametrize("wrong, mistake", [
+    (torch.zeros(3, 8, 12), "not torch.float32 [3, 8, 12]: is the batch axis missing?"),
+    (torch.zeros(2, 8, 12, 3), "[2, 8, 12, 3]: do the channels come last?"),
+    (torch.zeros(2, 3, 8, 12, dtype=torch.uint8), "not torch.uint8 [2, 3, 8, 12]: make floats of them"),
+    (torch.zeros(2, 3, 12, 8), "[2, 3, 12, 8]: resize them, or build ViT(image_size=(H, W)"),
+    (torch.zeros(2, 1, 8, 12), "[2, 1, 8, 12]: resize them, or build ViT(image_size=(H, W), in_channels=C)"),
+    (torch.zeros(5), "[5]: resize them"),
+])
+def test_images_of_another_shape_are_told_with_the_likely_mistake(wrong, mistake):
+    with pytest.raises(ValueError, match=re.escape("expected float images [batch, 3, 8, 12], not")) as caught:
+        ViT(**{**SMALL, "image_size": (8, 12)})(wrong)
+    assert mistake in str(caught.value)
+
+
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_a_rectangle_of_the_same_patches_gives_the_same_logits(pool):
+    square, wide = small_vit(image_size=8, pool=pool), small_vit(image_size=(4, 16), pool=pool)
+    wide.load_state_dict(square.state_dict())  # 2 x 2 and 1 x 4 patches
+    x = images(size=8)
+    in_a_row = torch.cat([x[..., :4, :4], x[..., :4, 4:], x[..., 4:, :4], x[..., 4:, 4:]], dim=-1)
+    torch.testing.assert_close(wide(in_a_row), square(x))
+    assert wide.grid == (1, 4) and square.grid == (2, 2)
+
+
+@pytest.mark.parametrize("given, stored", [(12, 12), ((12, 12), 12), ((8, 12), (8, 12)), ([8, 12], (8, 12))])
+def test_a_square_is_stored_as_one_number(given, stored):
+    model = ViT(**{**SMALL, "image_size": given})
+    assert model.settings["image_size"] == stored == ViT(**model.settings).settings["image_size"]
 
 
 def test_mlp_is_two_layers_with_one_gelu():

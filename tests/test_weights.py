@@ -222,6 +222,55 @@ def test_image_sizes_that_do_not_fit():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Rectangles
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_a_model_for_rectangles_gives_equal_logits(library):
+    x = torch.randn(2, 3, 16, 64)
+    theirs = (parity.timm_model((16, 64), TINY) if library == "timm"
+              else parity.TransformersModel((16, 64), TINY).model)
+    ours = tiny(library, image_size=(16, 64), num_classes=parity.CLASSES)
+    expected = theirs(x) if library == "timm" else theirs(x).logits
+    torch.testing.assert_close(weights.load(ours, theirs)(x), expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(WeightsError, match=r"image_size is 32 in the model, \(16, 64\) in the source"):
+        weights.load(tiny(library, num_classes=parity.CLASSES), theirs)  # as many patches, in other rows
+
+
+@pytest.mark.parametrize("old, new", [((32, 32), (16, 64)), ((16, 64), (32, 32)), ((16, 64), (24, 40))])
+def test_positions_of_rectangles_are_timms(old, new):
+    theirs, x = parity.timm_model(old, TINY), torch.randn(2, 3, *new)
+    ours = tiny(image_size=new, num_classes=parity.CLASSES)
+    weights.load(ours, theirs, image_size=new, positions="timm")
+    theirs.set_input_size(new)
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=1e-5)
+
+
+def test_positions_of_rectangles_are_transformers():
+    theirs, x = parity.TransformersModel(32, TINY), torch.randn(2, 3, 24, 40)
+    ours = tiny("transformers", image_size=(24, 40), num_classes=parity.CLASSES)
+    weights.load(ours, theirs.model, image_size=(24, 40), positions="transformers")
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_variant_is_built_for_rectangles(photo):
+    model = weights.load("Ti/8", redrawn_torchvision(), image_size=(16, 40))
+    assert model.settings["image_size"] == (16, 40) and model.grid == (2, 5)
+    assert model.preprocessing(photo).shape == (3, 16, 40)
+
+
+def test_the_file_of_a_model_for_rectangles(tmp_path):
+    model, x = tiny(image_size=(16, 40)), torch.randn(2, 3, 16, 40)
+    file = tmp_path / "w.safetensors"
+    assert weights.save_as(model, "timm", file) == {"image_size": (16, 40)}
+    assert torch.equal(weights.load(tiny(image_size=(16, 40)), file)(x), model(x))  # 10 patches are no square
+    with pytest.raises(WeightsError, match=r"11 position embeddings .* give the image_size=\(H, W\)"):
+        weights.load(tiny(), file)
+    with pytest.raises(WeightsError, match="takes images of 16x40 px, torchvision takes squares alone"):
+        weights.save_as(model, "torchvision", file)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Out: the library reads it and says the same
 
 
@@ -315,6 +364,14 @@ def test_preprocessing_is_timms(photo, monkeypatch):
         monkeypatch.setattr(timm, "create_model", lambda *_, module=module, **__: module)
         ours = weights.open_source(f"timm:{name}").preprocessing.transform(size)
         torch.testing.assert_close(ours(photo), theirs(photo), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(112, 224), (224, 96)])
+def test_preprocessing_for_rectangles_is_timms(photo, size):
+    config = dict(crop_pct=0.9, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    theirs = timm.data.create_transform((3, *size), **config)
+    ours = weights.LAYOUTS["timm"].preprocessing.transform(size)
+    torch.testing.assert_close(ours(photo), theirs(photo), atol=1e-6, rtol=0)
 
 
 def test_preprocessing_is_transformers(photo):

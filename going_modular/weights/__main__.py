@@ -47,7 +47,7 @@ def describe(source: str) -> str:
 
     lines = {
         "layout": kind, "variant": variant_name(settings) or "none of the paper's",
-        "image size": f"{settings['image_size']} px, patches of {settings['patch_size']} px, "
+        "image size": f"{utils.in_pixels(settings['image_size'])} px, patches of {settings['patch_size']} px, "
                       f"{settings['in_channels']} channels",
         "sizes": f"{settings['num_layers']} layers, hidden size {settings['hidden_size']}, "
                  f"MLP size {settings['mlp_size']}, "

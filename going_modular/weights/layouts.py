@@ -30,6 +30,7 @@ class Layout:
         this order.
     configurable: those of default_settings that a user of the library can set to something else.
     has_pre_logits: whether the library has the pre-training head, with a tanh layer.
+    has_rectangles: whether the library takes images that are no squares.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Layout:
     renames: tuple[tuple[str, str], ...] = ()
     configurable: frozenset[str] = frozenset({"layer_norm_eps", "gelu"})
     has_pre_logits: bool = False
+    has_rectangles: bool = True
 
     def library_names(self, name: str) -> tuple[str, ...]:
         """The library's name for one of our parameters, or its three names for q, k and v.
@@ -177,6 +179,7 @@ TORCHVISION = Layout(
     ),
     configurable=frozenset({"layer_norm_eps"}),
     has_pre_logits=True,
+    has_rectangles=False,
 )
 
 # timm's VisionTransformer, whose names DeiT, MAE and DINO use too.

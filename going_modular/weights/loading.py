@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from going_modular import utils
+from going_modular.utils import Size, sides, size_of
 from going_modular.vit import VARIANTS, ViT
 from going_modular.weights.interpolation import POSITION_INTERPOLATIONS, resize_positions
 from going_modular.weights.layouts import LAYOUTS, UNSUPPORTED, Layout
@@ -20,7 +21,7 @@ MOST_LISTED = 20  # mismatches that a message lists
 
 def load(
     model_or_variant: ViT | str, source: Mapping[str, torch.Tensor] | nn.Module | str | Path,
-    num_classes: int | None = None, image_size: int | None = None, positions: str = "official",
+    num_classes: int | None = None, image_size: Size | None = None, positions: str = "official",
 ) -> ViT:
     """Load weights of another library.
 
@@ -31,18 +32,23 @@ def load(
         transformers:OWNER/MODEL. The layout is found out by the names inside.
     num_classes: None keeps the source's classes and head; another number gives a new head, one
         linear layer of zeros.
-    image_size: in pixels; None keeps the source's; at another one the position embeddings are
-        interpolated.
+    image_size: in pixels, (H, W), or one number for a square; None keeps the source's; at another
+        one the position embeddings are interpolated. A file or a state dict tells the number of
+        patches alone: they are taken for a square, and where they are none, for those of image_size
+        or of a given model.
     positions: whose interpolation: "official" (the paper's, Section 3.2), "timm", "torchvision" or
         "transformers".
     A given model must have the source's sizes, or these. Returns the model, with the attribute
-    `preprocessing`: the transform for its weights, PIL image -> [3, image_size, image_size].
+    `preprocessing`: the transform for its weights, PIL image -> [3, H, W].
     Raises WeightsError where the layout is unknown, or anything is missing, left over, or of
     another shape; a given model is unchanged then.
     """
     opened = open_source(source)
     layout, opened = identify_layout(opened)
-    settings = infer_settings(layout, opened)
+    likely = image_size
+    if image_size is None and not isinstance(model_or_variant, str):
+        likely = model_or_variant.settings["image_size"]
+    settings = infer_settings(layout, opened, likely)
 
     # What is to differ from the source: the head, and the image size.
     new_head = num_classes not in (None, settings["num_classes"])
@@ -52,13 +58,13 @@ def load(
     if settings["num_classes"] is None:
         raise WeightsError(f"the source has no head ({layout.library_names('head.weight')[0]}): "
                            "say how many classes a fresh one is for, num_classes=...")
-    new_size = settings["image_size"] if image_size is None else image_size
-    resized = new_size != settings["image_size"]
-    if resized:
-        if new_size % settings["patch_size"]:
-            raise WeightsError(f"the patch size {settings['patch_size']} does not divide the image "
-                               f"size {new_size}")
-        settings["image_size"] = new_size
+    old_size, patch_size = settings["image_size"], settings["patch_size"]
+    if image_size is not None:
+        settings["image_size"] = size_of(*sides(image_size))
+        if any(side % patch_size for side in sides(image_size)):
+            raise WeightsError(
+                f"the patch size {patch_size} does not divide the image size {image_size}")
+    resized = settings["image_size"] != old_size
     if positions not in POSITION_INTERPOLATIONS:
         raise WeightsError(f"positions must be one of {', '.join(POSITION_INTERPOLATIONS)}, "
                            f"not {positions!r}")
@@ -82,7 +88,7 @@ def load(
             return torch.zeros(())  # copy_ repeats it to the head's shape
         tensor = layout.read(name, opened.get)
         if resized and name == "position_embedding":
-            return resize_positions(tensor, new_size // settings["patch_size"], positions)
+            return resize_positions(tensor, model.grid, positions, _grid_of(old_size, patch_size))
         return tensor
 
     if not given:
@@ -99,6 +105,12 @@ def load(
     preprocessing = opened.preprocessing or layout.preprocessing
     model.preprocessing = preprocessing.transform(settings["image_size"])
     return model
+
+
+def _grid_of(image_size: Size, patch_size: int) -> tuple[int, int]:
+    """The rows and columns of patches in an image."""
+    height, width = sides(image_size)
+    return height // patch_size, width // patch_size
 
 
 def _build(variant: str, settings: dict[str, Any], layout: Layout) -> ViT:
@@ -162,14 +174,16 @@ def _find_layout(originals: Iterable[str]) -> tuple[Layout | None, dict[str, str
     return None, {}
 
 
-def infer_settings(layout: Layout, source: Source) -> dict[str, Any]:
+def infer_settings(layout: Layout, source: Source, likely: Size | None = None) -> dict[str, Any]:
     """The settings of the ViT that a source fits, as far as it tells them.
 
+    likely: the image size to try where the source does not tell its own, and its patches are no
+        square.
     num_heads is among them only where the source's shapes or its module tell it: q, k and v as
     matrices do not. num_classes is None where the source has no head, representation_size where it
     has no tanh layer.
     Raises WeightsError where a tensor that tells a setting is missing, and for position embeddings
-    of another number than a class token and a square of patches have.
+    of another number than a class token and the patches have.
     """
     def get(theirs: str) -> torch.Tensor:
         if theirs not in source.meta_tensors:
@@ -182,16 +196,21 @@ def infer_settings(layout: Layout, source: Source) -> dict[str, Any]:
 
     settings = {**layout.default_settings, **layout.settings_from_shapes(get), **source.settings}
     _, tokens, hidden_size = layout.read("position_embedding", get).shape
-    grid = math.isqrt(tokens - 1)
-    if grid**2 != tokens - 1:
+    # What the source tells, else a square, else the likely size: the first with so many patches.
+    patch_size = settings["patch_size"]
+    square = math.isqrt(tokens - 1) * patch_size
+    grids = [_grid_of(size, patch_size)
+             for size in (settings.get("image_size"), square, likely) if size is not None]
+    grid = next((grid for grid in grids if math.prod(grid) == tokens - 1), None)
+    if grid is None:
         raise WeightsError(f"{tokens} position embeddings are not those of a class token and a "
-                           "square of patches")
+                           "square of patches: give the image_size=(H, W) that they are for")
     num_layers = 0
     while layout.library_names(f"blocks.{num_layers}.norm1.weight")[0] in source.meta_tensors:
         num_layers += 1
     return settings | {
         "num_classes": length("head.bias"), "representation_size": length("pre_logits.0.bias"),
-        "image_size": grid * settings["patch_size"], "num_layers": num_layers,
+        "image_size": size_of(grid[0] * patch_size, grid[1] * patch_size), "num_layers": num_layers,
         "hidden_size": hidden_size, "mlp_size": len(layout.read("blocks.0.mlp.hidden.bias", get)),
     }
 

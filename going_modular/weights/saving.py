@@ -18,7 +18,8 @@ def save_as(model: ViT, kind: str, file: str | Path) -> dict[str, Any]:
     file: ends in .npz for "official", else in .safetensors, or in .pt or .pth to be written by
         torch.save.
     Returns the settings that the library must be told, as they are not its defaults:
-    {"layer_norm_eps": 1e-6} for a ViT of ours in transformers.
+    {"layer_norm_eps": 1e-6} for a ViT of ours in transformers. The image size is among them where
+    images are no squares, as the weights tell the number of patches alone.
     Raises WeightsError for a model that the library can't hold, an unknown kind, or a file whose
     name ends in something else.
     """
@@ -37,6 +38,11 @@ def save_as(model: ViT, kind: str, file: str | Path) -> dict[str, Any]:
     if model.settings["representation_size"] and not layout.has_pre_logits:
         raise WeightsError(
             f"this model has a tanh layer before its head, for which {kind} has no place")
+    image_size = model.settings["image_size"]
+    rectangle = isinstance(image_size, tuple)
+    if rectangle and not layout.has_rectangles:
+        raise WeightsError(f"this model takes images of {utils.in_pixels(image_size)} px, "
+                           f"{kind} takes squares alone")
     defaults = layout.default_settings
     non_default = {name: model.settings[name] for name, default in defaults.items()
                    if model.settings[name] != default}
@@ -63,4 +69,6 @@ def save_as(model: ViT, kind: str, file: str | Path) -> dict[str, Any]:
             torch.save(tensors, temporary)
 
     utils.write_atomically(file, write)
+    if rectangle:
+        non_default["image_size"] = image_size
     return non_default

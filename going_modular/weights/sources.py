@@ -19,6 +19,7 @@ from torch import nn
 
 from going_modular import utils
 from going_modular.datasets.images import reason_of
+from going_modular.utils import sides, size_of
 from going_modular.weights.layouts import GetTensor
 from going_modular.weights.preprocessing import Preprocessing
 
@@ -104,6 +105,10 @@ def _open_module(module: nn.Module) -> Source:
                  if isinstance(getattr(part, attribute, None), int)}
         if len(heads) == 1:
             source.settings["num_heads"] = heads.pop()
+    for part in parts:
+        size = getattr(part, "img_size", getattr(part, "image_size", None))  # the first is timm's
+        if isinstance(size, (int, tuple)):
+            source.settings["image_size"] = size_of(*sides(size))
     gelu = {part.approximate for part in parts if isinstance(part, nn.GELU)}
     if gelu:
         source.settings["gelu"] = "tanh" if "tanh" in gelu else "erf"
