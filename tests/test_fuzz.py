@@ -16,6 +16,7 @@ from PIL import Image
 
 from going_modular import data_setup, utils, weights
 from going_modular.data_setup import DataError
+from going_modular.datasets import images
 from going_modular.utils import CheckpointError
 from going_modular.vit import ViT
 from going_modular.weights import WeightsError
@@ -65,9 +66,9 @@ def image_bytes(kind: str) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("kind", [*images.readable_formats(), "TGA"])
 def test_broken_images(tmp_path, kind):
-    rng, whole, path = random.Random(kind), image_bytes(kind), tmp_path / "image"
+    rng, whole, path = random.Random(kind), image_bytes(kind), tmp_path / f"image.{kind}"
     path.write_bytes(whole)
     assert data_setup.read_image(path).mode == "RGB"
     refused = 0

@@ -1,5 +1,11 @@
 """Images in files and arrays: what is right is read right, and what is not gets one clear line."""
+import builtins
+import io
 import pickle
+import struct
+import sys
+import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -75,6 +81,125 @@ def test_exif_rotation(tmp_path):
     assert turned.size == (3, 6) and turned.getpixel((2, 0)) == (255, 255, 255)
 
 
+def reason(path):
+    """The one line by which a file is refused."""
+    with pytest.raises(DataError) as error:
+        data_setup.read_image(path)
+    assert str(path) in (message := message_of(error))
+    return message
+
+
+@pytest.mark.parametrize("dtype, values, tags, expected", [
+    (np.uint16, (0, 257 * 90, 65535), {}, (0, 90, 255)),
+    (np.uint16, (0, 1000, 4095), {281: 4095}, (0, 62, 255)),  # 12 bits in 16, and the file says so
+    (np.int32, (0, 40, 200), {341: 255}, (0, 40, 200)),
+    (np.float32, (0, 0.2, 1), {}, (0, 51, 255)),
+    (np.float32, (0, 40, 200), {}, (0, 40, 200)),
+    (np.float32, (-1, 0.2, 1), {340: -1.0, 341: 1.0}, (0, 153, 255)),
+    (np.uint16, (0, 0, 0), {}, (0, 0, 0)),
+])
+def test_greys_of_more_than_8_bits_are_scaled(tmp_path, dtype, values, tags, expected):
+    Image.fromarray(np.array([values], dtype)).save(tmp_path / "image.tif", tiffinfo=tags)
+    assert [pixel(tmp_path / "image.tif", (x, 0))[0] for x in range(3)] == list(expected)
+
+
+@pytest.mark.parametrize("dtype, values, suffix, expected", [
+    (np.uint16, (100, 600, 4095), ".tif", "values go from 100 to 4095, where 0 is black and 65535 is white: save it"),
+    (np.uint16, (100, 600, 4095), ".png", "values go from 100 to 4095, where 0 is black and 65535"),
+    (np.int32, (40, 200, 3), ".tif", "values go from 3 to 200, where 0 is black and 2.14748e+09 is white"),
+    (np.float32, (0, 3, 5), ".tif", "values go from 0 to 5, where 0 is black and 255 is white"),
+    (np.float32, (-5, 0, 1), ".tif", "values go from -5 to 1"),
+    (np.float32, (0, np.nan, 1), ".tif", "values go from nan to nan"),
+])
+def test_greys_of_unknown_range_are_refused(tmp_path, dtype, values, suffix, expected):
+    """They would be all black, or a few grey levels apart."""
+    Image.fromarray(np.array([values], dtype)).save(tmp_path / f"image{suffix}")
+    assert expected in reason(tmp_path / f"image{suffix}")
+
+
+def png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_colours_of_12_bits_in_16_are_refused(tmp_path):
+    for name, white in (("dark", 4000), ("bright", 257 * 90)):
+        rows = b"".join(b"\0" + row.tobytes() for row in np.full((2, 2, 3), white, ">u2"))
+        (tmp_path / f"{name}.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">2I5B", 2, 2, 16, 2, 0, 0, 0))
+            + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b""))
+    assert "its 16 bits hold 12 or fewer" in reason(tmp_path / "dark.png")
+    assert pixel(tmp_path / "bright.png") == (90, 90, 90)
+
+
+@pytest.mark.parametrize("name, kind", [("a.avif", "AVIF"), ("a.jp2", "JPEG2000"), ("a.tga", "TGA"), ("a.ico", "ICO"),
+                                        ("a.jfif", "JPEG"), ("a.jpe", "JPEG"), ("IMG_1.HEIC", "HEIF")])
+def test_formats(tmp_path, name, kind):
+    if kind not in [*images.readable_formats(), "TGA"]:
+        pytest.skip(f"neither Pillow nor a package of this machine reads {kind}")
+    Image.new("RGB", (32, 32), (200, 30, 60)).save(tmp_path / name, kind)
+    assert np.abs(np.subtract(pixel(tmp_path / name, (16, 16)), (200, 30, 60))).max() <= 4
+
+
+def test_a_tga_has_to_be_called_so(tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.jpg", "TGA")
+    assert "it is no image" in reason(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("content, expected", [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n", "Git LFS, and `git lfs pull` gets"),
+    (b"\n<!DOCTYPE html><title>404</title>", "it is a web page"),
+    (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+    (b"\0\0\0\x20ftypheic\0\0\0\0mif1heic", "a HEIC, which needs `pip install pillow-heif`"),
+    (b"\0\0\0\x20ftypisom\0\0\0\0", "it is a film"),
+])
+def test_what_is_no_image_is_named(tmp_path, monkeypatch, content, expected):
+    images.readable_formats.cache_clear()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it is not installed
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert expected in reason(tmp_path / "a.jpg")
+    images.readable_formats.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_blank_lines_before_an_image(tmp_path, kind):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "white").save(file, kind)
+    (tmp_path / "a.jpg").write_bytes(b"\r\n\n" + file.getvalue())
+    assert pixel(tmp_path / "a.jpg") == (255, 255, 255)
+
+
+@pytest.mark.parametrize("where", ["before the pixels", "after them"])
+def test_a_png_with_a_long_text(tmp_path, where):
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    at = data.index(b"IDAT" if where == "before the pixels" else b"IEND") - 4
+    text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**21)))
+    (tmp_path / "a.png").write_bytes(data[:at] + text + data[at:])
+    assert pixel(tmp_path / "a.png") == (1, 2, 3)
+
+
+def test_pillow_does_not_warn_of_each_file(tmp_path):
+    exif = bytearray(b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + b"\x01\x0f\0\x02\0\0\xff\0\0\0\xff\0")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=bytes(exif))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with Image.open(tmp_path / "a.jpg") as image:
+            image.getexif()
+        assert said  # by Pillow alone
+        said.clear()
+        data_setup.read_image(tmp_path / "a.jpg")
+        assert said == []
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(builtins, "open", refuse)  # chmod does not stop root
+    assert "you may not read this file; change its permissions" in reason(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("kind, reason", [("empty", "empty"), ("text", "no image"), ("truncated", "truncated")])
 def test_broken_image(tmp_path, kind, reason, suffix):
@@ -123,6 +248,14 @@ def test_what_is_no_image_is_told(tmp_path):
     write_broken_image(tmp_path / "bad.png", "truncated")
     with Image.open(tmp_path / "bad.png") as opened, pytest.raises(DataError, match="truncated"):
         images.as_rgb(opened)
+@pytest.mark.parametrize("limit", [2499, 1000, 625])
+def test_a_jpeg_that_is_too_large_is_read_at_half_its_size(tmp_path, monkeypatch, limit):
+    Image.new("RGB", (50, 50), "white").save(tmp_path / "huge.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    image = data_setup.read_image(tmp_path / "huge.jpg")
+    assert image.size == (25, 25) and image.getpixel((12, 12)) == (255, 255, 255)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 624)
+    assert "bomb" in reason(tmp_path / "huge.jpg")
 
 
 def test_missing_image(tmp_path):

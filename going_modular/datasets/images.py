@@ -1,18 +1,23 @@
 """Image files, read safely as RGB, and data sets of images: in files, in a cache, in an array."""
+import contextlib
+import functools
+import io
 import os
+import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from torch.utils.data import Dataset, Subset
 
 # What the contents may be, whatever a file is called. Pillow knows more formats; for one of them,
 # PostScript, it starts Ghostscript, which runs the file as a program.
-FORMATS = ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"]
+FORMATS = ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000", "ICO"]
 CACHE_BYTES = 2**30  # of pixels that the training set, and again the test set, keeps in memory
 
 
@@ -30,24 +35,44 @@ def reason_of(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Read an image file of one of FORMATS as RGB: rotated as its EXIF data says, transparency laid
-    on white, 16-bit greyscale scaled to 8 bits.
+@functools.cache
+def readable_formats() -> list[str]:
+    """Those of FORMATS that can be read here. HEIF, the format of iPhones, needs the package
+    pillow-heif."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
 
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Read an image file of one of FORMATS, or a TGA that is called .tga, as RGB (see _to_rgb).
+
+    A JPEG of up to four times PIL.Image.MAX_IMAGE_PIXELS is read at half its size.
     Raises DataError where the file is missing, empty, truncated, broken, of another format, or
-    larger than PIL.Image.MAX_IMAGE_PIXELS.
+    larger.
     """
     path = Path(path)
     try:
         with warnings.catch_warnings():
-            # Pillow only warns of an image of one to two times MAX_IMAGE_PIXELS, and raises above.
+            # Pillow warns of faults in EXIF data, for each file anew. Of an image of one to two
+            # times MAX_IMAGE_PIXELS it only warns, and raises above.
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                return _to_rgb(image)
+            try:
+                return _decoded(path, path.suffix)
+            except (UnidentifiedImageError, ValueError):
+                if mended := _mended(path):
+                    return _decoded(mended)
+                raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such image; check the path") from None
+    except PermissionError:
+        raise DataError(f"{path}: you may not read this file; change its permissions") from None
     except UnidentifiedImageError:
-        reason = "it is no image" if path.stat().st_size else "the file is empty"
+        reason = _kind_of_file(path)
     except Exception as error:  # on a broken file, decoders raise anything, even struct.error
         reason = reason_of(error)
     raise DataError(f"{path} cannot be read as an image ({reason}); replace it")
@@ -71,19 +96,119 @@ def as_rgb(image_or_path: Image.Image | str | os.PathLike) -> Image.Image:
         raise DataError(f"the image cannot be read ({reason_of(error)}); replace it") from None
 
 
+def _decoded(file: Path | io.BytesIO, suffix: str = "") -> Image.Image:
+    # Nearly any bytes are a TGA, which has no signature, so its name has to say that it is one.
+    formats = readable_formats() + (["TGA"] if suffix.lower() == ".tga" else [])
+    try:
+        image: Image.Image = Image.open(file, formats=formats)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as bomb:
+        image = _half_size_jpeg(file, bomb)
+    with image:
+        return _to_rgb(image)
+
+
+def _half_size_jpeg(file: Path | io.BytesIO, bomb: Exception) -> Image.Image:
+    """A JPEG that is too large for Image.open, to be decoded at half its width and height, which
+    takes a quarter of the memory. Raises `bomb` where that is still too much, or it is no JPEG."""
+    try:
+        image = JpegImageFile(file)
+    except SyntaxError:
+        raise bomb from None
+    assert Image.MAX_IMAGE_PIXELS is not None  # else there was no error
+    if image.width * image.height > 4 * Image.MAX_IMAGE_PIXELS:
+        raise bomb
+    image.draft(None, (image.width // 2, image.height // 2))
+    return image
+
+
+def _mended(path: Path) -> io.BytesIO | None:
+    """The contents of a file that Pillow refuses for what is no part of the picture: blank lines
+    before a signature, as faulty web servers send them, or long texts in a PNG. None for others."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+    if head[:1].isspace():
+        return io.BytesIO(path.read_bytes().lstrip())
+    if head != b"\x89PNG\r\n\x1a\n":
+        return None
+    data, kept, at = path.read_bytes(), [head], 8
+    while at + 8 <= len(data):  # a chunk: length, kind, contents, checksum
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        if kind not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            kept.append(data[at : at + 12 + length])
+        at += 12 + length
+    return io.BytesIO(b"".join(kept))
+
+
+def _kind_of_file(path: Path) -> str:
+    """What a file is that is none of the images that can be read here, in words."""
+    with open(path, "rb") as file:
+        head = file.read(512).lstrip()
+    if not head:
+        return "the file is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, and `git lfs pull` gets the image itself"
+    if b"<svg" in head:
+        return "it is an SVG drawing, not pixels"
+    if head.startswith(b"<"):
+        return "it is a web page"
+    if head[4:8] == b"ftyp":  # a container of images or of a film; the next four bytes say of which
+        kind = head[8:12]
+        if kind in (b"avif", b"avis"):
+            return "it is an AVIF, which needs Pillow 11.3 or newer"
+        if kind in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
+            return "it is a HEIC, which needs `pip install pillow-heif`"
+        return "it is a film"
+    return "it is no image"
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any kind as RGB with 8 bits: rotated as its EXIF data says, transparency laid on
+    white, greys of 16 or 32 bits and floats scaled (_grey_of_8_bits).
+
+    Raises DataError where it would be dark all over, as its range of values is unknown.
+    """
+    # Pillow itself cuts colours of 16 bits to their upper 8, where 12 bits leave 16 levels.
+    is_cut = image.mode == "RGB" and any("16" in str(tile[3]) for tile in getattr(image, "tile", []))
+    tags = getattr(image, "tag_v2", {})  # of a TIFF; an image that was rotated has lost them
     # Cameras store a picture as the sensor lay, and in EXIF how it is to be turned.
-    image = ImageOps.exif_transpose(image)
-    # 16 bits: convert("RGB") would clip all values at 255. 65535 / 257 = 255, white stays white.
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = (np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+    if image.getexif().get(0x0112, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
+        image = _grey_of_8_bits(image, tags)
     # convert("RGB") would only drop the alpha channel, and show the arbitrary colours of
     # transparent pixels.
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    if is_cut and 0 < np.asarray(image).max() < 16:
+        raise DataError("its 16 bits hold 12 or fewer, and would all be black: save it with 8 bits")
+    return image
+
+
+def _grey_of_8_bits(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """A grey image of mode I, I;16 or F as mode L.
+
+    Black and white are what the tags of a TIFF say (340 and 341, or 280 and 281), else 0 and the
+    most that its bits can hold; for floats 1, or 255 where values are above 1.
+    Raises DataError where values lie outside, or all in the darkest sixteenth, as those of 12 bits
+    in a file of 16 do: the picture would be flat, and what its white is can only be guessed.
+    """
+    values = np.asarray(image).astype(np.float64)
+    low, high = values.min(), values.max()
+    if image.mode == "F":
+        white = 1 if high <= 1 else 255
+    else:
+        is_signed = tags.get(339, (1,))[0] == 2
+        white = 2 ** (tags.get(258, (16,))[0] - is_signed) - 1
+    black, white = (next((np.ravel(tags[tag])[0] for tag in pair if tag in tags), default)
+                    for pair, default in (((340, 280), 0), ((341, 281), white)))
+    # Written so that nan, which is no number, is refused, too.
+    if not (black < white and black <= low <= high <= white
+            and (high == black or high > (15 * black + white) / 16)):
+        raise DataError(f"its values go from {low:g} to {high:g}, where {black:g} is black and "
+                        f"{white:g} is white: save it with 8 bits")
+    return Image.fromarray(((values - black) / (white - black) * 255).round().astype(np.uint8))
 
 
 def to_pixels(image: Image.Image) -> torch.Tensor:
