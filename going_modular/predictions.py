@@ -1,5 +1,5 @@
 """Predict with a trained model. As a command: python -m going_modular.predictions RUN
-IMAGE... [--save FILE]"""
+IMAGE_OR_FOLDER... [--save FILE]"""
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -13,10 +13,13 @@ from torch import nn
 from torchvision.transforms import v2
 
 from going_modular import plots
-from going_modular.datasets.images import read_image
+from going_modular.datasets.folders import images_in
+from going_modular.datasets.images import DataError, as_rgb
 from going_modular.utils import RunInfo, load_model
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")  # what --save writes
+MOST_SHOWN = 60  # images on the sheet of --save
 
 
 def central_crops(images: torch.Tensor, crops: int) -> list[torch.Tensor]:
@@ -85,27 +88,51 @@ def predict(model: nn.Module, image_or_path: Image.Image | str | Path, info: Run
     """Classify one image with a model and its info from `utils.load_model`.
 
     The image is transformed, and views of it are averaged, as in the evaluation of the model's run.
-    Raises DataError where the file is not a valid image.
+    Raises DataError where it is not a valid image.
     """
-    image = image_or_path if isinstance(image_or_path, Image.Image) else read_image(image_or_path)
-    batch = info.transform(image.convert("RGB")).unsqueeze(0)
     views = views_of(info.settings)
     seen = AveragedOverViews(model, views) if views else model
-    probabilities = predict_all(seen, [(batch, torch.zeros(1))])[0][0]
-    shares = dict(zip(info.class_names, probabilities.tolist()))
+    shares = named_shares(seen, info.transform(as_rgb(image_or_path)), info.class_names)
     return Prediction(max(shares, key=lambda name: shares[name]), shares)
+
+
+def named_shares(
+    model: nn.Module, image: torch.Tensor, class_names: Sequence[str],
+) -> dict[str, float]:
+    """The probability of each class, by its name, for one transformed image [C, H, W].
+
+    Raises ValueError where the model has another number of classes than there are names.
+    """
+    probabilities = predict_all(model, [(image.unsqueeze(0), torch.zeros(1))])[0][0]
+    if len(probabilities) != len(class_names):
+        raise ValueError(f"the model has {len(probabilities)} classes, and {len(class_names)} "
+                         "class names are given: give one for each, in the order of training")
+    return dict(zip(class_names, probabilities.tolist()))
 
 
 @torch.inference_mode()
 def predict_all(model: nn.Module, dataloader: Iterable) -> tuple[torch.Tensor, torch.Tensor]:
     """(probabilities [images, num_classes], labels [images]) of all batches, on the CPU."""
     model.eval()
-    device = next(model.parameters()).device
+    weight = next(model.parameters(), torch.empty(0))  # images go where the weights are
     # In mixed precision logits may come in half precision, too coarse for probabilities.
     probabilities, labels = zip(*[
-        (model(images.to(device)).float().softmax(dim=-1).cpu(), y.cpu())
+        (model(images.to(weight.device, weight.dtype)).float().softmax(dim=-1).cpu(), y.cpu())
         for images, y in dataloader])
     return torch.cat(probabilities), torch.cat(labels)
+
+
+def own_transform(model: nn.Module, image_size: tuple[int, int]) -> Callable:
+    """The transform PIL image -> [3, H, W] of a model: its own, where it has one
+    (model.preprocessing), else its own size, where it says one (model.settings), with ImageNet's
+    mean and standard deviation. image_size: (height, width) for a model that says neither."""
+    if transform := getattr(model, "preprocessing", None):
+        return transform
+    settings = getattr(model, "settings", None)
+    if isinstance(settings, dict) and (side := settings.get("image_size")):
+        image_size = (side, side) if isinstance(side, int) else side
+    return v2.Compose([v2.Resize(image_size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
+                       v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
 
 def pred_and_plot_image(
@@ -116,45 +143,98 @@ def pred_and_plot_image(
     """Classify an image file and draw it with its class and probability, in a new pyplot figure.
 
     It works with any classifier. Without a transform, a model of `weights.load` uses its own
-    (model.preprocessing); for others the image is resized to image_size (height, width) and
-    normalised with ImageNet's mean and standard deviation. For a model of `train`, pass
-    info.transform of `utils.load_model`.
+    (model.preprocessing); for others the image is resized, to the size of the model if it is a ViT
+    of ours, else to image_size (height, width), and normalised with ImageNet's mean and standard
+    deviation. For a model of `train`, pass info.transform of `utils.load_model`.
 
     device: where to run; None leaves the model where it is.
+    Raises DataError where the file is not a valid image, and ValueError where there are not as many
+    class names as the model has classes.
     """
     if device is not None:
         model.to(device)
-    transform = transform or getattr(model, "preprocessing", None) or v2.Compose([
-        v2.Resize(image_size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
-    image = read_image(image_path)
-    probabilities, _ = predict_all(model, [(transform(image).unsqueeze(0), torch.zeros(1))])
-    plots.plot_predictions([image], probabilities, class_names)
+    image = as_rgb(image_path)
+    shares = named_shares(model, (transform or own_transform(model, image_size))(image),
+                          class_names)
+    plots.plot_predictions([image], torch.tensor([list(shares.values())]), class_names)
+
+
+# ------------------------------------------------------------------------------
+# The command
+
+
+def picture_file(name: str) -> Path:
+    """The file that --save writes, in a folder that is made if need be; PNG where the name has no
+    ending. Raises ValueError for an ending that stands for no format of PICTURES, and OSError where
+    the folder can't be made."""
+    file = Path(name)
+    if file.is_dir():
+        raise ValueError(f"--save needs the name of a file, and {name} is a folder")
+    if not file.suffix:
+        file = file.with_name(f"{file.name}.png")
+    if file.suffix.lower() not in PICTURES:
+        raise ValueError(f"--save can't write {file.suffix} ({name}): use one of "
+                         f"{', '.join(PICTURES)}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit status: 0, or 2 where anything could not be read or written."""
     parser = argparse.ArgumentParser("python -m going_modular.predictions",
                                      description="Classify images.")
     parser.add_argument("run", help="the folder of a run, or a checkpoint (.pt)")
-    parser.add_argument("images", nargs="+", metavar="image", help="image files")
+    parser.add_argument("images", nargs="+", metavar="image",
+                        help="image files, or folders of them, with all folders inside")
     parser.add_argument("--save", metavar="FILE",
-                        help="save a picture of the images and their classes, as PNG")
+                        help="save a picture of the images and their classes, as PNG, JPEG, WebP, "
+                        "PDF or SVG by its ending; its folder is made")
     args = parser.parse_args(argv)
     try:
+        # What can't work is said before anything is computed.
+        picture = picture_file(args.save) if args.save else None
         model, info = load_model(args.run)
-        images = [read_image(path) for path in args.images]
-        predictions = [predict(model, image, info) for image in images]
-        for path, prediction in zip(args.images, predictions):
-            print(f"{path}: {prediction.class_name} "
-                  f"{prediction.probabilities[prediction.class_name]:.3f}")
-        if args.save:
-            probabilities = torch.tensor([list(prediction.probabilities.values())
-                                          for prediction in predictions])
-            plots.save(plots.plot_predictions(images, probabilities, info.class_names), args.save)
-    except (ValueError, OSError) as error:  # a file or checkpoint that cannot be read: one line
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        errors = classify(model, info, args.images, picture)
+    except (ValueError, OSError) as error:  # what can't be read or written: one line
+        errors = [str(error)]
+    for message in errors:
+        print(f"error: {message}", file=sys.stderr)
+    return 2 if errors else 0
+
+
+def classify(
+    model: nn.Module, info: RunInfo, names: Sequence[str], picture: Path | None,
+) -> list[str]:
+    """Print the class of each image file, and of those in each folder, among `names`, and draw the
+    first MOST_SHOWN of them into `picture`. Returns a message for each that could not be read."""
+    errors: list[str] = []
+    shown: list[Image.Image] = []
+    probabilities: list[list[float]] = []
+    count = 0
+    for name in names:
+        files = images_in(Path(name)) if Path(name).is_dir() else [Path(name)]
+        if not files:
+            errors.append(f"{name} holds no images")
+        for file in files:
+            try:
+                image = as_rgb(file)
+            except DataError as error:  # the others are classified all the same
+                errors.append(str(error))
+                continue
+            prediction = predict(model, image, info)
+            print(f"{file}: {prediction.class_name} "
+                  f"{prediction.probabilities[prediction.class_name]:.3f}", flush=True)
+            count += 1
+            if picture and len(shown) < MOST_SHOWN:
+                image.thumbnail((400, 400))
+                shown.append(image)
+                probabilities.append(list(prediction.probabilities.values()))
+    if picture and shown:
+        sheet = plots.plot_predictions(shown, torch.tensor(probabilities), info.class_names)
+        plots.save(sheet, picture)
+        print(f"saved {picture}" + (f" with the first {len(shown)} of {count} images"
+                                    if count > len(shown) else ""))
+    return errors
 
 
 if __name__ == "__main__":

@@ -107,22 +107,70 @@ def test_predict_sees_an_image_as_the_run_did(checkpoint, photo):
     assert predictions.predict(model, photo, info) != alone
 
 
+@pytest.mark.parametrize("image", [
+    Image.new("RGBA", (6, 3), (200, 100, 0, 51)), Image.new("I;16", (6, 3), 257 * 90), "EXIF"], ids=str)
+def test_an_opened_image_is_answered_as_its_file(checkpoint, tmp_path, image):
+    model, info = load_model(checkpoint)
+    nn.init.normal_(model.head.weight)
+    if image == "EXIF":
+        image = Image.fromarray(np.arange(6 * 9 * 3, dtype=np.uint8).reshape(9, 6, 3))
+        image.getexif()[0x0112] = 6  # to be turned a quarter
+    image.save(tmp_path / "photo.png", exif=image.getexif())
+    with Image.open(tmp_path / "photo.png") as opened:
+        assert predictions.predict(model, opened, info) == predictions.predict(model, tmp_path / "photo.png", info)
+    with pytest.raises(TypeError, match="expected a PIL image or the path"):
+        predictions.predict(model, np.asarray(image), info)
+
+
 def test_the_command(checkpoint, photo, tmp_path, capsys):
-    picture = tmp_path / "out.png"
+    picture = tmp_path / "new folder" / "out.png"
     assert predictions.main([str(checkpoint), str(photo), str(photo), "--save", str(picture)]) == 0
-    assert capsys.readouterr().out == f"{photo}: green 0.576\n" * 2
+    assert capsys.readouterr().out == f"{photo}: green 0.576\n" * 2 + f"saved {picture}\n"
     assert Image.open(picture).size[0] > 200
 
 
-@pytest.mark.parametrize("which, words", [
-    ("no_run", "there is no checkpoint"), ("no_photo", "no such image"), ("broken_photo", "cannot be read")])
-def test_the_command_answers_bad_input_in_one_line(checkpoint, photo, tmp_path, capsys, which, words):
-    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:45])
-    arguments = {"no_run": [tmp_path / "x", photo], "no_photo": [checkpoint, tmp_path / "x.png"],
-                 "broken_photo": [checkpoint, tmp_path / "broken.png"]}[which]
+def test_the_command_takes_folders(checkpoint, photo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(predictions, "MOST_SHOWN", 2)
+    for name in ("b/2.png", "b/a/1.PNG", "b/.hidden.png", "b/notes.txt", "c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(photo.read_bytes())
+    (tmp_path / "empty").mkdir()
+    arguments = [checkpoint, tmp_path / "b", tmp_path / "c.png", tmp_path / "empty", "--save", tmp_path / "sheet"]
     assert predictions.main([str(argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        *(f"{tmp_path / name}: green 0.576" for name in ("b/2.png", "b/a/1.PNG", "c.png")),
+        f"saved {tmp_path / 'sheet.png'} with the first 2 of 3 images"]
+    assert err == f"error: {tmp_path / 'empty'} holds no images\n" and (tmp_path / "sheet.png").is_file()
+
+
+def test_one_bad_image_does_not_cost_the_others(checkpoint, photo, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:45])
+    arguments = [checkpoint, tmp_path / "broken.png", photo, tmp_path / "none.png", photo]
+    assert predictions.main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == f"{photo}: green 0.576\n" * 2
+    first, second = err.splitlines()
+    assert first.startswith(f"error: {tmp_path / 'broken.png'} cannot be read") and "--" not in first
+    assert second == f"error: {tmp_path / 'none.png'}: no such image; check the path"
+
+
+@pytest.mark.parametrize("save, words", [
+    ("out.mp4", "--save can't write .mp4 (out.mp4): use one of .png, .jpg"), (".", "is a folder"),
+    ("a photo.png/out.png", "File exists")])
+def test_a_picture_that_cannot_be_written_is_refused_first(
+        checkpoint, photo, monkeypatch, capsys, save, words):
+    monkeypatch.chdir(photo.parent)
+    monkeypatch.setattr(predictions, "predict", lambda *_: pytest.fail("it has begun to compute"))
+    assert predictions.main([str(checkpoint), str(photo), "--save", save]) == 2
+    out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and words in err
+
+
+def test_the_command_without_a_run(photo, tmp_path, capsys):
+    assert predictions.main([str(tmp_path / "x"), str(photo)]) == 2
+    assert capsys.readouterr() == ("", f"error: there is no checkpoint {tmp_path / 'x'}: check the path, or train "
+                                       "first\n")
 
 
 class Dangerous:
@@ -174,6 +222,37 @@ def test_pred_and_plot_image_takes_any_model(photo):
     plt.close("all")
     imagenet = round((7 / 255 - 0.485) / 0.229, 3)
     assert shapes == [(1, 3, 224, 224, imagenet), (1, 3, 8, 6, imagenet), (1, 3, 10, 10, round(7 / 127.5 - 1, 3))]
+
+
+def test_pred_and_plot_image_sees_what_the_model_was_made_for(photo):
+    model = ViT(**SIZES)
+    seen = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    predictions.pred_and_plot_image(model, CLASSES, photo)
+    model.preprocessing = eval_transform(16)
+    predictions.pred_and_plot_image(model.half(), CLASSES, photo)
+    plt.close("all")
+    assert [(*images.shape, images.dtype) for images in seen] == [
+        (1, 3, 16, 16, torch.float32), (1, 3, 16, 16, torch.float16)]
+    assert seen[0][0, 0, 0, 0].item() == pytest.approx((7 / 255 - 0.485) / 0.229)
+    assert seen[1][0, 0, 0, 0].item() == pytest.approx(7 / 127.5 - 1, abs=1e-3)
+
+
+def test_pred_and_plot_image_on_a_gpu(gpu, photo):
+    predictions.pred_and_plot_image(ViT(**SIZES).to("cuda"), CLASSES, photo)
+    predictions.pred_and_plot_image(ViT(**SIZES), CLASSES, photo, device="cuda")
+    assert plt.gca().get_title() == "blue 33%"
+    plt.close("all")
+
+
+@pytest.mark.parametrize("names", [CLASSES[:2], [*CLASSES, "white"]])
+def test_a_name_for_each_class(checkpoint, photo, names):
+    model, info = load_model(checkpoint)
+    with pytest.raises(ValueError, match=f"the model has 3 classes, and {len(names)} class names are given"):
+        predictions.pred_and_plot_image(model, names, photo)
+    info.class_names = names
+    with pytest.raises(ValueError, match="the model has 3 classes"):
+        predictions.predict(model, photo, info)
 
 
 def test_loss_curves():

@@ -25,6 +25,14 @@ def is_visible(path: Path | PurePosixPath) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The image files in a folder and in all folders inside, by their endings, sorted by name."""
+    # is_file() also leaves out pipes, which a reader would wait for.
+    return sorted(path for path in folder.rglob("*")
+                  if path.suffix.lower() in IMAGE_SUFFIXES
+                  and is_visible(path.relative_to(folder)) and path.is_file())
+
+
 def list_images(folder: str | Path) -> tuple[list[tuple[Path, int]], list[str]]:
     """The images of FOLDER/CLASS/ -> (list of (path, label), class names), both sorted by name.
     Hidden files and __MACOSX are no data.
@@ -39,10 +47,7 @@ def list_images(folder: str | Path) -> tuple[list[tuple[Path, int]], list[str]]:
                      if path.is_dir() and is_visible(path.relative_to(folder)))
     samples, empty = [], []
     for label, name in enumerate(classes):
-        # is_file() also leaves out pipes, which a reader would wait for.
-        files = sorted(path for path in (folder / name).rglob("*")
-                       if path.suffix.lower() in IMAGE_SUFFIXES
-                       and is_visible(path.relative_to(folder)) and path.is_file())
+        files = images_in(folder / name)
         samples += [(path, label) for path in files]
         empty += [] if files else [name]
     if not samples:
