@@ -231,6 +231,9 @@ def check(given: dict[str, Any]) -> None:
                          f"{given['precision']!r}")
     if given.get("shard") and given.get("ema"):
         raise ValueError("with shard no running average of the weights is kept: leave out ema")
+    if given.get("shard") and given.get("muon"):
+        raise ValueError("Muon needs whole weight matrices, which shard splits: leave out one of "
+                         "them")
     if given.get("weights") is not None:
         for name in ("model", "patch_size", "layers", "hidden_size", "heads", "mlp_size", "pool"):
             if given.get(name) is not None:

@@ -6,7 +6,7 @@ training in this package takes them from here.
     schedule = recipe.schedule(optimizer, total_steps)
 """
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from going_modular.vit import ViT
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -59,6 +61,8 @@ class Recipe:
                        "size above 96 (B/16: 2.5e-4), and 5e-4 with --weights", 2e-3, above=0)
     weight_decay: float = option("AdamW's decoupled weight decay, on weight matrices alone", 0.05,
                                  least=0)
+    muon: float = option("learning rate of Muon, which then trains the weight matrices of the "
+                         "encoder in place of AdamW; 0 for none", 0.0, least=0)
     beta2: float = option("AdamW's decay of the average of squared gradients; short, as a small "
                           "set makes few steps", 0.95, least=0, below=1)
     warmup: float = option("share of all steps over which the learning rate rises", 0.1, least=0,
@@ -77,11 +81,16 @@ class Recipe:
             check_bounds(each, getattr(self, each.name))
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """AdamW for all parameters of a model, which must be on its device already."""
+        """AdamW for all parameters of a model, which must be on its device already; with `muon`,
+        Muon for the weight matrices of its blocks."""
         # One kernel for all parameters, instead of several for each, where PyTorch has it.
         fused = next(model.parameters()).device.type in ("cpu", "cuda")
-        return torch.optim.AdamW(parameter_groups(model, self.weight_decay), lr=self.lr,
-                                 betas=(0.9, self.beta2), fused=fused)
+        matrices = encoder_matrices(model) if self.muon else []
+        adamw = torch.optim.AdamW(parameter_groups(model, self.weight_decay, without=matrices),
+                                  lr=self.lr, betas=(0.9, self.beta2), fused=fused)
+        if not self.muon:
+            return adamw
+        return Together(adamw, torch.optim.Muon(matrices, self.muon, self.weight_decay))
 
     def lr_factor(self, step: int, total_steps: int) -> float:
         """The learning rate of a step (counted from 0) as a share of the highest."""
@@ -93,16 +102,53 @@ class Recipe:
         return LambdaLR(optimizer, lambda step: self.lr_factor(step, total_steps))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, without: Iterable[torch.Tensor] = (),
+) -> list[dict]:
     """Two groups for AdamW: weight decay applies to the weight matrices of linear layers and
-    convolutions, and not to biases, LayerNorms, class token and position embeddings."""
-    decayed = [module.weight for module in model.modules()
-               if isinstance(module, (nn.Linear, nn.Conv2d))]
+    convolutions, and not to biases, LayerNorms, class token and position embeddings.
+
+    without: parameters that belong to neither, as another optimizer trains them.
+    """
     # By identity, because `in` would compare the values of tensors.
-    names = {id(parameter) for parameter in decayed}
+    left_out = {id(parameter) for parameter in without}
+    decayed = [module.weight for module in model.modules()
+               if isinstance(module, (nn.Linear, nn.Conv2d)) and id(module.weight) not in left_out]
+    names = {id(parameter) for parameter in decayed} | left_out
     others = [parameter for parameter in model.parameters() if id(parameter) not in names]
     return [{"params": decayed, "weight_decay": weight_decay},
             {"params": others, "weight_decay": 0.0}]
+
+
+def encoder_matrices(model: nn.Module) -> list[torch.Tensor]:
+    """The weights of all linear layers in the blocks of a ViT: those that Muon trains.
+
+    The first and the last layer of a model stay with AdamW (Jordan et al., 2024).
+    Raises ValueError for a model without blocks, and where PyTorch has no Muon.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise ValueError(f"muon needs PyTorch 2.9 or newer, and this is {torch.__version__}")
+    if not isinstance(model, ViT):
+        raise ValueError(f"muon trains the blocks of a ViT, and this is {type(model).__name__}")
+    return [module.weight for module in model.blocks.modules() if isinstance(module, nn.Linear)]
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimizers, each for parameters of its own, that step and are stored as one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer):
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+
+    def step(self, closure: Any = None) -> Any:
+        """A step of each."""
+        # Loading a state replaces these objects, so the parts are given them anew.
+        start = 0
+        for part in self.parts:
+            end = start + len(part.param_groups)
+            part.state, part.param_groups = self.state, self.param_groups[start:end]
+            part.step()
+            start = end
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:

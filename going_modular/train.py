@@ -167,8 +167,8 @@ def stored_settings(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("--resume needs the folder of the run: --output FOLDER")
     folder = options["output"]
     try:
-        stored = {**json.loads((folder / "settings.json").read_text())}
         # A run of an earlier version can be completed.
+        stored = {"muon": 0.0, **json.loads((folder / "settings.json").read_text())}
         if "preset" not in stored:
             stored |= config.options_of_before(stored)
         config.check_stored(stored)

@@ -198,6 +198,9 @@ class Trainer:
             if recipe.ema:
                 raise ValueError("with shard no running average of the weights is kept: leave out "
                                  "ema")
+            if recipe.muon:
+                raise ValueError("Muon needs whole weight matrices, which shard splits: leave out "
+                                 "one of them")
             if self.scaler.is_enabled():
                 raise ValueError("with shard there is no float16: use --precision fp32 or bf16")
             distributed.shard(model, device)
@@ -486,9 +489,10 @@ class Trainer:
             raise CheckpointError(f"the data have changed since {path} was made, in their classes "
                                   "or the number of images: put them back, or train anew with "
                                   "another --output")
-        for name, ours in (("architecture", self.description["architecture"]),
-                           ("recipe", asdict(self.recipe))):
-            theirs = checkpoint[name]
+        for name, ours, defaults in (
+                ("architecture", self.description["architecture"], {}),
+                ("recipe", asdict(self.recipe), {"muon": 0.0})):  # which earlier runs did not have
+            theirs = {**defaults, **checkpoint[name]}
             other = [f"{key} {theirs.get(key)} (now {ours[key]})" for key in ours
                      if ours[key] != theirs.get(key)]
             if other:

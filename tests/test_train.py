@@ -80,7 +80,7 @@ def test_every_option_reaches_the_run(run, tmp_path):
     options = ["--epochs", "1", "--model", "Ti/4", "--dropout", "0.2", "--drop-path", "0.3", "--pool", "mean",
                "--weight-decay", "0.2", "--warmup", "0.5", "--clip-norm", "2", "--label-smoothing", "0.2",
                "--mixup", "0.4", "--ema", "0.8", "--beta2", "0.9", "--seed", "9", "--hold-out", "0.3",
-               "--min-scale", "0.5", "--gradient-accumulation", "2", "--checkpointing"]
+               "--min-scale", "0.5", "--gradient-accumulation", "2", "--checkpointing", "--muon", "0.01"]
     status, _, err = run(*options, quick=[*QUICK[:2], *QUICK[4:]])
     assert (status, err) == (0, "")
     checkpoint = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
@@ -90,9 +90,9 @@ def test_every_option_reaches_the_run(run, tmp_path):
         "layer_norm_eps": 1e-6, "representation_size": None}
     assert checkpoint["recipe"] == {
         "epochs": 1, "lr": 3e-3, "weight_decay": 0.2, "beta2": 0.9, "warmup": 0.5, "clip_norm": 2.0,
-        "label_smoothing": 0.2, "mixup": 0.4, "ema": 0.8, "seed": 9}
-    group = checkpoint["training"]["optimizer"]["param_groups"][0]
-    assert group["weight_decay"] == 0.2 and group["betas"] == (0.9, 0.9)
+        "label_smoothing": 0.2, "mixup": 0.4, "ema": 0.8, "seed": 9, "muon": 0.01}
+    group, _, matrices = checkpoint["training"]["optimizer"]["param_groups"]
+    assert group["weight_decay"] == 0.2 and group["betas"] == (0.9, 0.9) and matrices["initial_lr"] == 0.01
 
 
 def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
@@ -279,7 +279,7 @@ def test_a_run_of_before_there_were_presets_goes_on(run, tmp_path):
     whole = load_model(tmp_path / "run")[0].state_dict()
     file = tmp_path / "run" / "settings.json"
     stored = json.loads(file.read_text())
-    for name in ("preset", "flip", "test_shifts", "images_shown"):
+    for name in ("preset", "flip", "test_shifts", "images_shown", "muon"):
         del stored[name]
     file.write_text(json.dumps(stored))
     (tmp_path / "run" / "last.pt").unlink()

@@ -25,6 +25,7 @@ from going_modular.vit import ViT
 
 SIZES = {"image_size": 16, "patch_size": 8, "num_classes": 3, "num_layers": 2, "hidden_size": 24, "mlp_size": 48,
          "num_heads": 2}
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch before 2.9 has no Muon")
 
 
 @pytest.fixture
@@ -114,7 +115,8 @@ def test_resume_gives_the_weights_of_the_uninterrupted_run(make, monkeypatch):
     assert [row["train_loss"] for row in again.history] == [row["train_loss"] for row in whole.history]
 
 
-@pytest.mark.parametrize("extra", [{"mixup": 0.0, "ema": 0.0}, {}], ids=["plain", "mixup and average"])
+@pytest.mark.parametrize("extra", [{"mixup": 0.0, "ema": 0.0}, {}, pytest.param({"muon": 0.02}, marks=needs_muon)],
+                         ids=["plain", "mixup and average", "muon"])
 @pytest.mark.parametrize("stop_after", [1, 3, 6, 11])  # an epoch has 4 steps
 def test_a_stop_at_any_step_changes_nothing(make, stop_after, extra):
     whole = make("whole", **extra)
@@ -529,7 +531,7 @@ def test_no_step_waits_for_the_device_where_nothing_is_shown(make, monkeypatch):
     ({"lr": float("nan")}, "lr must be above 0, not nan"), ({"clip_norm": 0}, "clip_norm must be above 0"),
     ({"warmup": 1.0}, "warmup must be at least 0 and below 1"), ({"ema": 1.0}, "ema must be"),
     ({"label_smoothing": -0.1}, "label_smoothing must be"), ({"weight_decay": -1}, "weight_decay must be at least 0"),
-    ({"mixup": -1}, "mixup must be at least 0")])
+    ({"mixup": -1}, "mixup must be at least 0"), ({"muon": -1}, "muon must be at least 0")])
 def test_recipes_that_make_no_sense(fields, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**{"epochs": 1, **fields})
