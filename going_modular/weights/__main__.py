@@ -11,10 +11,10 @@ import torch
 
 from going_modular import utils
 from going_modular.vit import ViT, count_parameters
+from going_modular.weights.identification import identify_layout
 from going_modular.weights.layouts import LAYOUTS
 from going_modular.weights.loading import (
     find_mismatches,
-    identify_layout,
     infer_settings,
     is_run,
     model_of,

@@ -31,6 +31,7 @@ class Layout:
     configurable: those of default_settings that a user of the library can set to something else.
     has_pre_logits: whether the library has the pre-training head, with a tanh layer.
     has_rectangles: whether the library takes images that are no squares.
+    optional_prefix: what the names begin with in models that have a head, and not in those without.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Layout:
     configurable: frozenset[str] = frozenset({"layer_norm_eps", "gelu"})
     has_pre_logits: bool = False
     has_rectangles: bool = True
+    optional_prefix: str = ""
 
     def library_names(self, name: str) -> tuple[str, ...]:
         """The library's name for one of our parameters, or its three names for q, k and v.
@@ -61,10 +63,24 @@ class Layout:
         """The library's word for the weight or bias of one of our modules."""
         return leaf
 
+    def bias_shape(self, weight: torch.Tensor) -> torch.Size:
+        """The shape of the bias beside one of the library's weights: that of its outputs."""
+        return weight.shape[:1]
+
     @property
     def signature(self) -> str:
         """A name that no other layout has: that of the patch embedding's weight."""
         return self.library_names("patch_embedding.projection.weight")[0]
+
+    @property
+    def head(self) -> str:
+        """The library's name of the head's linear layer."""
+        return self.library_names("head.weight")[0].removesuffix(self.library_leaf("head", "weight"))[:-1]
+
+    @property
+    def head_root(self) -> str:
+        """The first part of that name, which all layers of a head begin with."""
+        return re.split(r"[./]", self.head)[0]
 
     def settings_from_shapes(self, get: GetTensor) -> dict[str, int]:
         """The settings of a ViT that only the library's shapes tell, as ours have fewer axes."""
@@ -111,6 +127,9 @@ class OfficialLayout(Layout):
         if leaf == "bias":
             return leaf
         return "scale" if "norm" in module else "kernel"
+
+    def bias_shape(self, weight: torch.Tensor) -> torch.Size:
+        return weight.shape[1:]  # of a kernel [inputs, outputs], or [D, k, D_h] in attention
 
     def settings_from_shapes(self, get: GetTensor) -> dict[str, int]:
         patch_size, _, channels, _ = get(self.signature).shape  # [P, P, C, D]
@@ -227,6 +246,7 @@ TRANSFORMERS = Layout(
         "pre_logits.0": "vit.pooler.dense.{leaf}",  # only read: ViTModel's, no classifier has it
         "head": "classifier.{leaf}",
     },
+    optional_prefix="vit.",
     renames=(
         # A ViTModel, which has no classifier.
         (r"^(embeddings|encoder|layers|layernorm|pooler)\.", r"vit.\1."),
@@ -267,7 +287,6 @@ OFFICIAL = OfficialLayout(
         "head": "head/{leaf}",
     },
     renames=(
-        (r"^(opt/target|params)/", ""),  # a checkpoint of training, with its optimizer
         # Linen numbers the modules of each class on their own.
         (r"MultiHeadDotProductAttention_0", "MultiHeadDotProductAttention_1"),
         (r"(encoderblock_\d+)/LayerNorm_1", r"\1/LayerNorm_2"),

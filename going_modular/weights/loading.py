@@ -2,7 +2,6 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ from torch import nn
 from going_modular import utils
 from going_modular.utils import Size, sides, size_of
 from going_modular.vit import VARIANTS, ViT
+from going_modular.weights.identification import identify_layout
 from going_modular.weights.interpolation import POSITION_INTERPOLATIONS, resize_positions
-from going_modular.weights.layouts import LAYOUTS, UNSUPPORTED, Layout
+from going_modular.weights.layouts import Layout
+from going_modular.weights.modules import check_head
 from going_modular.weights.sources import Source, WeightsError, open_source
 
 MOST_LISTED = 20  # mismatches that a message lists
@@ -43,21 +44,24 @@ def load(
     Raises WeightsError where the layout is unknown, or anything is missing, left over, or of
     another shape; a given model is unchanged then.
     """
-    opened = open_source(source)
-    layout, opened = identify_layout(opened)
+    layout, opened = identify_layout(open_source(source))
     likely = image_size
     if image_size is None and not isinstance(model_or_variant, str):
         likely = model_or_variant.settings["image_size"]
     settings = infer_settings(layout, opened, likely)
+    assumed = assumed_settings(layout, opened, settings)
 
     # What is to differ from the source: the head, and the image size.
     new_head = num_classes not in (None, settings["num_classes"])
     if new_head:
         # A pre-training head goes as a whole, with its tanh layer (Section 3.1).
         settings |= {"num_classes": num_classes, "representation_size": None}
+    elif opened.module is not None:
+        check_head(layout, opened.module, opened.prefix)
     if settings["num_classes"] is None:
-        raise WeightsError(f"the source has no head ({layout.library_names('head.weight')[0]}): "
-                           "say how many classes a fresh one is for, num_classes=...")
+        raise WeightsError("the source has no head of one linear layer "
+                           f"({layout.library_names('head.weight')[0]}): say how many classes a "
+                           "fresh one is for, num_classes=...")
     old_size, patch_size = settings["image_size"], settings["patch_size"]
     if image_size is not None:
         settings["image_size"] = size_of(*sides(image_size))
@@ -75,9 +79,10 @@ def load(
         model, given = model_or_variant, True
 
     # All is compared before a number is copied, so that a model is filled as a whole or not at all.
-    expected = {**settings, "pool": "token"}
+    # What the source does not say, a given model says.
     differences = [f"{name} is {model.settings[name]} in the model, {value} in the source"
-                   for name, value in expected.items() if model.settings[name] != value]
+                   for name, value in settings.items()
+                   if model.settings[name] != value and name not in assumed]
     if differences:
         raise WeightsError("; ".join(differences))
     if mismatches := find_mismatches(layout, opened, model, new_head):
@@ -91,6 +96,10 @@ def load(
             return resize_positions(tensor, model.grid, positions, _grid_of(old_size, patch_size))
         return tensor
 
+    if not given and "num_heads" not in settings:
+        assumed.add("num_heads")
+    if note := _note(opened, {} if given else {name: model.settings[name] for name in assumed}):
+        print(note)
     if not given:
         model.to_empty(device=torch.get_default_device())  # on the meta device it has no memory yet
     state = model.state_dict()  # shares its memory with the model
@@ -113,6 +122,19 @@ def _grid_of(image_size: Size, patch_size: int) -> tuple[int, int]:
     return height // patch_size, width // patch_size
 
 
+def _note(source: Source, assumed: dict[str, Any]) -> str:
+    """One line on what was taken of a source, and what was assumed as it does not say it; "" where
+    there is nothing to tell."""
+    notes = []
+    if source.prefix:
+        others = f", without {source.left_out} other tensors" if source.left_out else ""
+        notes.append(f"taken are those under {source.prefix}{others}")
+    if assumed:
+        notes.append("what they do not say was assumed: "
+                     + ", ".join(f"{name} {assumed[name]}" for name in sorted(assumed)))
+    return f"weights of {source.where}: {'; '.join(notes)}" if notes else ""
+
+
 def _build(variant: str, settings: dict[str, Any], layout: Layout) -> ViT:
     """A ViT of this variant, with the source's settings for all else, on the meta device: as all
     weights are replaced, none are drawn."""
@@ -125,53 +147,6 @@ def _build(variant: str, settings: dict[str, Any], layout: Layout) -> ViT:
     except ValueError as error:
         raise WeightsError(
             f"{error} (the source: {layout.kind}, {settings['in_channels']} channels)") from None
-
-
-def identify_layout(source: Source) -> tuple[Layout, Source]:
-    """The layout of a source, and the source under the names of that layout.
-
-    Raises WeightsError for an unknown layout, and for relatives of the ViT that none of the layouts
-    can hold.
-    """
-    layout, names = _find_layout(source.meta_tensors)
-    # Relatives of the ViT often have the names of a known layout and some more. Which model it is
-    # says more than which names are left over.
-    unsupported = []
-    for pattern, description in UNSUPPORTED:
-        found = [name for name in source.meta_tensors if re.search(pattern, name)]
-        if found:
-            unsupported.append(f"{description} ({found[0]})")
-    if unsupported:
-        raise WeightsError("this is no Vision Transformer of the paper: it has "
-                           + "; ".join(unsupported))
-    if layout is None:
-        if "patch_embedding.projection.weight" in source.meta_tensors:
-            raise WeightsError("these are weights of this package itself: use utils.load_model, or "
-                               "load_state_dict")
-        raise WeightsError("unknown layout, with names such as "
-                           f"{', '.join(list(source.meta_tensors)[:3])}; known are: "
-                           f"{', '.join(LAYOUTS)}")
-    if (class_token := layout.library_names("class_token")[0]) not in names:
-        raise WeightsError(f"there is no class token ({layout.kind}: {class_token} is missing)")
-    meta_tensors = {name: source.meta_tensors[original] for name, original in names.items()}
-    renamed = replace(
-        source, meta_tensors=meta_tensors, get=lambda name: source.get(names[name]))
-    return layout, renamed
-
-
-def _find_layout(originals: Iterable[str]) -> tuple[Layout | None, dict[str, str]]:
-    """The layout whose signature is among a source's names, None where there is none; and a dict
-    from the layout's names to the original ones, which may be those of another version."""
-    for layout in LAYOUTS.values():
-        names = {}
-        for original in originals:
-            name = original
-            for pattern, replacement in layout.renames:
-                name = re.sub(pattern, replacement, name)
-            names[name] = original
-        if layout.signature in names:
-            return layout, names
-    return None, {}
 
 
 def infer_settings(layout: Layout, source: Source, likely: Size | None = None) -> dict[str, Any]:
@@ -190,29 +165,43 @@ def infer_settings(layout: Layout, source: Source, likely: Size | None = None) -
             raise WeightsError(f"missing: {theirs}")
         return source.meta_tensors[theirs]
 
-    def length(name: str) -> int | None:
-        bias = source.meta_tensors.get(layout.library_names(name)[0])
-        return None if bias is None else len(bias)
+    def outputs(name: str) -> int | None:
+        theirs = f"{name}.weight"
+        has_layer = layout.library_names(theirs)[0] in source.meta_tensors
+        return len(layout.read(theirs, get)) if has_layer else None
 
-    settings = {**layout.default_settings, **layout.settings_from_shapes(get), **source.settings}
+    class_token = layout.library_names("class_token")[0]
+    has_class_token = class_token in source.meta_tensors
+    settings = {**layout.default_settings, **layout.settings_from_shapes(get),
+                "pool": "token" if has_class_token else "mean", **source.settings}
     _, tokens, hidden_size = layout.read("position_embedding", get).shape
     # What the source tells, else a square, else the likely size: the first with so many patches.
-    patch_size = settings["patch_size"]
-    square = math.isqrt(tokens - 1) * patch_size
+    patch_size, patches = settings["patch_size"], tokens - has_class_token
+    square = math.isqrt(patches) * patch_size
     grids = [_grid_of(size, patch_size)
              for size in (settings.get("image_size"), square, likely) if size is not None]
-    grid = next((grid for grid in grids if math.prod(grid) == tokens - 1), None)
+    grid = next((grid for grid in grids if math.prod(grid) == patches), None)
     if grid is None:
+        no_token = "" if has_class_token else f", and there is no class token ({class_token})"
         raise WeightsError(f"{tokens} position embeddings are not those of a class token and a "
-                           "square of patches: give the image_size=(H, W) that they are for")
+                           f"square of patches{no_token}: give the image_size=(H, W) that they are "
+                           "for")
     num_layers = 0
     while layout.library_names(f"blocks.{num_layers}.norm1.weight")[0] in source.meta_tensors:
         num_layers += 1
     return settings | {
-        "num_classes": length("head.bias"), "representation_size": length("pre_logits.0.bias"),
+        "num_classes": outputs("head"), "representation_size": outputs("pre_logits.0"),
         "image_size": size_of(grid[0] * patch_size, grid[1] * patch_size), "num_layers": num_layers,
         "hidden_size": hidden_size, "mlp_size": len(layout.read("blocks.0.mlp.hidden.bias", get)),
     }
+
+
+def assumed_settings(layout: Layout, source: Source, settings: Mapping[str, Any]) -> set[str]:
+    """Those of the settings that the source does not say, and the library's default stands for."""
+    assumed = set(layout.configurable)
+    if settings["pool"] == "mean":  # that there is no class token may also mean another pooling
+        assumed.add("pool")
+    return assumed - source.settings.keys()
 
 
 def find_mismatches(layout: Layout, source: Source, model: ViT, new_head: bool) -> list[str]:
@@ -240,9 +229,11 @@ def find_mismatches(layout: Layout, source: Source, model: ViT, new_head: bool) 
         if not fits:
             mismatches.append(f"{', '.join(library_names)} has the shape {[*shape]}, "
                               f"the model's is {[*own_shape]}")
-    if new_head:  # the old head goes as a whole, its tanh layer too
-        for name in ("pre_logits.0.weight", "pre_logits.0.bias", "head.weight", "head.bias"):
+    if new_head:  # the old head goes as a whole, its tanh layer and all its other layers too
+        for name in ("pre_logits.0.weight", "pre_logits.0.bias"):
             used.update(layout.library_names(name))
+        used.update(name for name in source.meta_tensors
+                    if re.match(rf"{layout.head_root}[./]", name))
     return mismatches + [f"left over: {name}" for name in source.meta_tensors if name not in used]
 
 

@@ -5,7 +5,7 @@ Files are read lazily: their headers give all shapes, so that what does not fit 
 any tensor is read, and the tensors can go into a model one by one.
 """
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,6 @@ from torch import nn
 
 from going_modular import utils
 from going_modular.datasets.images import reason_of
-from going_modular.utils import sides, size_of
 from going_modular.weights.layouts import GetTensor
 from going_modular.weights.preprocessing import Preprocessing
 
@@ -38,9 +37,14 @@ class Source:
         is known before anything is read.
     get: reads one tensor by its name.
     lazy: whether `get` reads from a file, and may find it damaged.
-    settings: what a module tells of the settings of a ViT beyond its weights.
+    settings: what is told of the settings of a ViT beyond its weights.
     preprocessing: what belongs to these very weights; None where only the layout's default is
         known.
+    module: the module that the weights belong to, if they come from one.
+    others: the names of what is no tensor.
+    where: the source in words.
+    part: what the names of the wanted weights begin with, where the user has said it.
+    prefix, left_out: what the names of the weights began with, and how many tensors had others.
     """
 
     meta_tensors: dict[str, torch.Tensor]
@@ -48,11 +52,18 @@ class Source:
     lazy: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
+    module: nn.Module | None = None
+    others: Sequence[str] = ()
+    where: str = "the source"
+    part: str | None = None
+    prefix: str = ""
+    left_out: int = 0
 
 
 def open_source(source: Mapping[str, Any] | nn.Module | str | Path) -> Source:
     """Open a file, a name that is downloaded, a module, or its state dict.
 
+    FILE#PART is that part of a file with more than one model in it: dino.pth#teacher.
     Raises WeightsError where there is none, where it is damaged, or where it holds something else
     than tensors.
     """
@@ -66,55 +77,58 @@ def open_source(source: Mapping[str, Any] | nn.Module | str | Path) -> Source:
     library, colon, name = str(source).partition(":")
     if colon and library in DOWNLOADERS:
         return _download(library, name)
-    path = Path(source)
+    path, part = _split_part(str(source))
     if not path.is_file():
         raise WeightsError(f"there is no file {path}; a name that is downloaded starts with "
                            f"{', '.join(f'{library}:' for library in DOWNLOADERS)}")
-    if path.suffix == ".npz":
-        return _open_npz(path)
-    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
+    opener = {".npz": _open_npz, ".safetensors": _open_safetensors}.get(path.suffix, _open_pickle)
+    opened = opener(path)
+    opened.where, opened.part = str(path), part
+    return opened
+
+
+def _split_part(source: str) -> tuple[Path, str | None]:
+    """A file and the part of it that is asked for: FILE#teacher -> (FILE, "teacher")."""
+    file, mark, part = source.rpartition("#")
+    if not mark or Path(source).exists():  # a file may have a # in its name
+        return Path(source), None
+    return Path(file), part
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # In memory
 
 
-def _open_state_dict(state: Mapping[str, Any], where: str = "the state dict") -> Source:
-    for key in ("model", "state_dict"):  # how DeiT, MAE, DINO and others wrap their weights
-        if isinstance(state.get(key), Mapping):
-            state = state[key]
-    others = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
-    if others or not state:
-        raise WeightsError(f"{where} holds {', '.join(map(str, others[:3])) or 'nothing'}, "
+def _open_state_dict(state: Mapping[Any, Any], where: str = "the state dict") -> Source:
+    values = dict(_flatten(state))
+    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+    others = [name for name in values if name not in tensors]
+    if not tensors:
+        raise WeightsError(f"{where} holds {', '.join(others[:3]) or 'nothing'}, "
                            "where tensors were expected")
-    if all(name.startswith("module.") for name in state):  # DistributedDataParallel
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    meta_tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
-    return Source(meta_tensors, state.__getitem__)
+    meta_tensors = {name: torch.empty_like(tensor, device="meta")
+                    for name, tensor in tensors.items()}
+    return Source(meta_tensors, tensors.__getitem__, others=others, where=where)
+
+
+def _flatten(
+    state: Mapping[Any, Any], prefix: str = "", depth: int = 4,
+) -> Iterator[tuple[str, Any]]:
+    """All values of a dict and of the dicts in it, down to a depth, each with its path, as in
+    teacher/head.bias."""
+    for name, value in state.items():
+        if isinstance(value, Mapping) and depth:  # a dict of a file may even hold itself
+            yield from _flatten(value, f"{prefix}{name}/", depth - 1)
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _open_module(module: nn.Module) -> Source:
     source = _open_state_dict(module.state_dict(), "the module")
-    parts = list(module.modules())
-    # A module tells what no tensor shows: LayerNorm's epsilon, the heads, the form of GELU.
-    epsilons = [part.eps for part in parts if isinstance(part, nn.LayerNorm)]
-    if epsilons:
-        source.settings["layer_norm_eps"] = epsilons[0]
-    for attribute in ("num_heads", "num_attention_heads"):  # the second is that of transformers
-        heads = {getattr(part, attribute) for part in parts
-                 if isinstance(getattr(part, attribute, None), int)}
-        if len(heads) == 1:
-            source.settings["num_heads"] = heads.pop()
-    for part in parts:
-        size = getattr(part, "img_size", getattr(part, "image_size", None))  # the first is timm's
-        if isinstance(size, (int, tuple)):
-            source.settings["image_size"] = size_of(*sides(size))
-    gelu = {part.approximate for part in parts if isinstance(part, nn.GELU)}
-    if gelu:
-        source.settings["gelu"] = "tanh" if "tanh" in gelu else "erf"
+    source.module = module
     # timm's models carry the preprocessing of their weights; "squash" resizes to a square.
-    config: Any = getattr(module, "pretrained_cfg", None)
-    if config:
+    configs: list[Any] = [getattr(part, "pretrained_cfg", None) for part in module.modules()]
+    if config := next(filter(None, configs), None):
         source.preprocessing = Preprocessing(
             crop_pct=None if config.get("crop_mode") == "squash" else config["crop_pct"],
             interpolation=config["interpolation"],
