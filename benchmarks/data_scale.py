@@ -23,7 +23,7 @@ from going_modular.utils import load_model, pick_device, write_atomically
 # pictures of each of the seven dishes, and pictures seen in all; the first are new models
 BOTH = [(0, 0), (10, 3_500), (50, 3_500), (250, 3_500), (1250, 35_000), (10, 35_000), (250, 35_000)]
 RUNS = [(kind, *run) for run in BOTH for kind in ("ViT", "CNN")] + [
-    ("masked ViT", 1250, 35_000), ("seven_dishes.pt", 1500, 210_000)]  # the last is one model, which the package holds
+    ("masked ViT", 1250, 35_000), ("seven_dishes", 1500, 210_000)]  # the last is one model, which the package holds
 SHOTS, FINE_TUNING = 20, dict(count=80, epochs=4, lr=0.03)
 
 
@@ -42,14 +42,14 @@ def main() -> None:
     rows = data_scale.measured()["rows"]
     done = {(row["model"], row["pictures"], row["samples"], row["seed"]) for row in rows}
     device, task = pick_device(args.device), data_setup.load("drawn")
-    others = data_scale.dishes(max(count for kind, count, _ in RUNS if kind != "seven_dishes.pt"))
+    others = data_scale.dishes(max(count for kind, count, _ in RUNS if kind != "seven_dishes"))
     for seed in args.seeds:
         for kind, count, samples in RUNS:
             if (kind, 7 * count, samples, seed) in done:
                 continue
             start = time.perf_counter()
-            if kind == "seven_dishes.pt":
-                model = load_model(MEASURED / kind)[0].to(device)
+            if kind == "seven_dishes":
+                model = load_model(kind)[0].to(device)
             elif not samples:
                 model = data_scale.new_model(kind, len(data_scale.DISHES), seed).to(device)
             else:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # A side in pixels, of a square, or (height, width); of a grid of patches, (rows, columns).
 Size = int | tuple[int, int]
+# The models that come with the package, NAME.pt; benchmarks/trained.py makes them.
+TRAINED = Path(__file__).parent / "weights" / "trained"
 COLAB_DRIVE = Path("/content/drive")  # where Colab's own notebooks mount Google Drive
 
 
@@ -228,9 +230,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def checkpoint_file(run: str | Path) -> Path:
+    """The file of a run: the last.pt of its folder, a checkpoint itself, or what the package brings
+    under this name, such as food98, where no file or folder here bears it."""
+    path = Path(run)
+    packaged = TRAINED / f"{run}.pt"
+    if not path.exists() and packaged.is_file():
+        return packaged
+    return path / "last.pt" if path.is_dir() else path
+
+
 def load_model(run_folder_or_checkpoint: str | Path) -> "tuple[ViT, RunInfo]":
-    """Load a trained model from a run folder (its last.pt) or from a checkpoint, in evaluation mode
-    and on the CPU.
+    """Load a trained model from a run folder (its last.pt), from a checkpoint, or by the name of a
+    model that comes with the package (the files of TRAINED), in evaluation mode and on the CPU.
 
     Raises CheckpointError as read_checkpoint does, and where the weights do not fit the
     architecture beside them.
@@ -239,9 +251,7 @@ def load_model(run_folder_or_checkpoint: str | Path) -> "tuple[ViT, RunInfo]":
     from going_modular.datasets.views import eval_transform
     from going_modular.vit import ViT
 
-    path = Path(run_folder_or_checkpoint)
-    if path.is_dir():
-        path = path / "last.pt"
+    path = checkpoint_file(run_folder_or_checkpoint)
     checkpoint = read_checkpoint(path)
     try:
         model = ViT(**checkpoint["architecture"])

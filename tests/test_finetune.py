@@ -8,7 +8,6 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular import data_setup, drawn, utils
-from going_modular.experiments import MEASURED
 from going_modular.paper import finetune
 from going_modular.predictions import predict_all
 from going_modular.vit import ViT
@@ -109,7 +108,7 @@ def test_its_random_numbers_are_the_callers():
 
 
 def test_the_model_that_the_package_brings_knows_seven_dishes_and_none_of_the_three():
-    model, info = utils.load_model(MEASURED / "seven_dishes.pt")
+    model, info = utils.load_model("seven_dishes")
     assert info.class_names == [d for d in drawn.SETS["drawn10"].classes if d not in drawn.SETS["drawn"].classes]
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     rng = np.random.default_rng(9)

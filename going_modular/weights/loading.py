@@ -260,9 +260,8 @@ def model_of(source: str) -> ViT:
 
 
 def is_run(source: str) -> bool:
-    """Whether this is a run folder or a checkpoint of this package."""
-    path = Path(source)
-    return path.is_dir() or (path.is_file() and utils.is_checkpoint(path))
+    """Whether this is a run folder or a checkpoint of this package, or a model that it brings."""
+    return Path(source).is_dir() or utils.is_checkpoint(utils.checkpoint_file(source))
 
 
 def variant_name(settings: dict[str, Any]) -> str | None:
