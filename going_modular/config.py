@@ -41,7 +41,8 @@ class Config(Recipe):
     """
 
     data: str = option(
-        "a folder with train/CLASS/ and test/CLASS/, or one of " + ", ".join(NAMES) + "; auto "
+        "a folder with train/CLASS/ and test/CLASS/ (also val/CLASS/, CLASS/ alone, or a labels.csv), "
+        "or one of " + ", ".join(NAMES) + "; auto "
         "takes the photos where they can be had, else drawn food", "auto", group="data")
     preset: str = option(
         f"one of {', '.join(PRESETS)}: values for options that are not given; default: digits for "
@@ -49,8 +50,8 @@ class Config(Recipe):
     skip_bad_images: bool = option("leave out images that can't be read, and count them", False,
                                    group="data")
     hold_out: float = option(
-        "share of the training images that is held out to choose best.pt", 0.1, above=0, below=1,
-        group="data")
+        "share of the training images that is held out to choose best.pt, where the data have no "
+        "validation set", 0.1, above=0, below=1, group="data")
     min_scale: float = option(
         "a random crop covers at least this share of a training image, unless its shape does not "
         "fit into it", 0.85, above=0, most=1, group="data")
@@ -291,6 +292,9 @@ def complete(
     """
     given = {name: value for name, value in given.items() if value is not None}
     check(given)
+    if "hold_out" in given and data.val and not stored:
+        raise ValueError(f"the data have a validation set to choose best.pt: leave out "
+                         f"{flag('hold_out')}")
     known = {**(stored or {}), **given}
     by_size = "few" if len(data.train) < 1000 else "many"
     preset = known.get("preset", by_size if data.flip else "digits")

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from going_modular.datasets.downloads import download_data
-from going_modular.datasets.folders import data_folder, list_images, list_train_and_test, split
+from going_modular.datasets.folders import data_folder, list_images, split
 from going_modular.datasets.images import (
     ArrayImages,
     DataError,
@@ -25,6 +25,7 @@ from going_modular.datasets.images import (
     to_image,
     to_pixels,
 )
+from going_modular.datasets.layouts import list_train_and_test
 from going_modular.datasets.loading import EpochSampler, make_loader
 from going_modular.datasets.named import NAMES, ImageData, is_path, load
 from going_modular.datasets.views import RandomView, eval_transform, recolor, train_transform, warp

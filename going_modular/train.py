@@ -82,8 +82,10 @@ def build_trainer(
 
     Raises ValueError where there are fewer images than processes.
     """
-    # A part of the training set chooses best.pt, so that the test set has no say in it.
-    kept, held_out = data_setup.split(data.train, options.hold_out, seed=options.seed)
+    # The validation set, or else a part of the training set, chooses best.pt, so that the test set
+    # has no say in it.
+    kept, held_out = ((data.train, data.val) if data.val else
+                      data_setup.split(data.train, options.hold_out, seed=options.seed))
     for name, images in (("training", kept), ("held-out", held_out), ("test", data.test)):
         if len(images) < distributed.size():
             raise ValueError(f"{distributed.size()} processes can't share {len(images)} {name} "

@@ -36,9 +36,6 @@ def folder_problem(food, tmp_path, problem):
         return "piza", ["piza", "photos", "drawn_things", "folder"]
     if problem == "missing folder":
         return tmp_path / "gone", ["gone", "path of any folder with train/ and test/"]
-    if problem == "no test":
-        shutil.rmtree(test)
-        return food, [str(test), "no such folder", "test/CLASS/"]
     if problem == "no train":
         shutil.rmtree(train)
         return food, [str(train), "no such folder", "train/CLASS/"]
@@ -63,7 +60,7 @@ def folder_problem(food, tmp_path, problem):
         return food, [str(test / "steak"), "no images", "delete this class"]
 
 
-@pytest.mark.parametrize("problem", ["unknown name", "missing folder", "no test", "no train", "no images", "one class",
+@pytest.mark.parametrize("problem", ["unknown name", "missing folder", "no train", "no images", "one class",
                                      "missing from test", "missing from train", "empty class"])
 def test_folder_problems(food, tmp_path, problem):
     name, expected = folder_problem(food, tmp_path, problem)

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import random
+import tarfile
 import warnings
 import zipfile
 
@@ -85,6 +86,19 @@ def test_broken_images(tmp_path, kind):
 
 
 @pytest.fixture
+def tar_archive(tmp_path):
+    """A sound tar.gz of a data set, as bytes."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as target:
+        for part in ("train", "test"):
+            for name in ("a", "b"):
+                entry, data = tarfile.TarInfo(f"{part}/{name}/0.png"), image_bytes("PNG")
+                entry.size = len(data)
+                target.addfile(entry, io.BytesIO(data))
+    return file.getvalue()
+
+
+@pytest.fixture
 def archive(tmp_path):
     """A sound zip of a data set, as bytes."""
     file = io.BytesIO()
@@ -95,7 +109,9 @@ def archive(tmp_path):
     return file.getvalue()
 
 
-def test_broken_archives(tmp_path, archive, monkeypatch):
+@pytest.mark.parametrize("kind", ["archive", "tar_archive"])
+def test_broken_archives(tmp_path, request, kind, monkeypatch):
+    archive = request.getfixturevalue(kind)
     root, source, rng = tmp_path / "data", tmp_path / "source.zip", random.Random(1)
     monkeypatch.setenv("VIT_DATA", str(root))
     root.mkdir()

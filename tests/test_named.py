@@ -329,7 +329,7 @@ def download_problem(problem, server, mirror, food):
         return f"{server}/page.zip", ["page.zip", "a web page", "check the address"]
     if problem == "no zip":
         (mirror / "text.zip").write_text("nothing of the kind")
-        return f"{server}/text.zip", ["text.zip", "no zip archive", "check the address"]
+        return f"{server}/text.zip", ["text.zip", "no zip or tar archive", "check the address"]
     if problem == "broken off":
         return f"{server}/cut/pizza_steak_sushi.zip", ["pizza_steak_sushi.zip", "broke off", "try again"]
     if problem == "no server":
@@ -341,16 +341,16 @@ def download_problem(problem, server, mirror, food):
         start = content.index(b"IHDR")
         content[start:start + 20] = bytes(20)
         (mirror / "damaged.zip").write_bytes(content)
-        return mirror / "damaged.zip", ["damaged.zip", "broken zip", "get it again"]
+        return mirror / "damaged.zip", ["damaged.zip", "broken archive", "get it again"]
     if problem == "a file that is a folder too":
         return (zip_folder(food, mirror / "twice.zip", extra=[("train/pizza", "x")]),
                 ["twice.zip", "have the same name", "rename them"])
     if problem == "a long name":
         return (zip_folder(food, mirror / "long.zip", extra=[("train/" + 300 * "x", "x")]),
                 ["long.zip", "one is too long; rename them"])
-    if problem == "no test":
-        shutil.rmtree(food / "test")
-        return zip_folder(food, mirror / "half.zip"), ["half.zip holds no data set: test: no such folder",
+    if problem == "no train":
+        shutil.rmtree(food / "train")
+        return zip_folder(food, mirror / "half.zip"), ["half.zip holds no data set: train: no such folder",
                                                        "test/CLASS/"]
     if problem == "other classes":
         shutil.rmtree(food / "test" / "sushi")
@@ -362,7 +362,7 @@ def download_problem(problem, server, mirror, food):
 
 
 @pytest.mark.parametrize("problem", ["404", "web page", "no zip", "broken off", "no server", "no file", "damaged",
-                                     "a file that is a folder too", "a long name", "no test", "other classes",
+                                     "a file that is a folder too", "a long name", "no train", "other classes",
                                      "nothing but junk"])
 def test_download_problems(root, food, food_zip, server, problem):
     source, expected = download_problem(problem, server, food_zip.parent, food)

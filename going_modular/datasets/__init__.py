@@ -2,5 +2,5 @@
 of tensors.
 
 The modules import each other downwards only: loading -> views -> images, and named -> downloads ->
-folders -> images. `going_modular.data_setup` is their public face.
+layouts -> folders -> images. `going_modular.data_setup` is their public face.
 """

@@ -1,9 +1,11 @@
 """Archives of data sets: fetched, checked, unpacked, and put in place only when they are whole."""
 import contextlib
 import errno
+import lzma
 import os
 import stat
 import struct
+import tarfile
 import tempfile
 import urllib.parse
 import urllib.request
@@ -11,11 +13,13 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import requests
 
-from going_modular.datasets.folders import data_folder, is_visible, list_train_and_test
+from going_modular.datasets.folders import data_folder, is_visible
 from going_modular.datasets.images import DataError, reason_of
+from going_modular.datasets.layouts import find_layout
 
 BOMB_BYTES, BOMB_RATIO = 2**31, 100  # an archive is refused that unpacks to more than both
 
@@ -63,70 +67,88 @@ def fetch(source: str, target: Path) -> Path:
     return target
 
 
-def _check_members(archive: zipfile.ZipFile, packed_size: int, source: str) -> list[zipfile.ZipInfo]:
-    """The members to unpack, without hidden ones; packed_size is that of the archive, in bytes.
+def _entries(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[Any, str, int, bool]]:
+    """(entry, its name, its size in bytes, whether it is more than a file or folder) of each."""
+    if isinstance(archive, tarfile.TarFile):
+        for member in archive:
+            yield member, member.name, member.size, not (member.isfile() or member.isdir())
+    else:
+        for entry in archive.infolist():
+            # Windows programs may write backslashes, which elsewhere are a part of a name.
+            entry.filename = entry.filename.replace("\\", "/")
+            is_link = stat.S_ISLNK(entry.external_attr >> 16)  # the upper half is a Unix file's mode
+            yield entry, entry.filename, entry.file_size, is_link
 
-    Raises DataError where a member would leave the folder, or all of them would fill the disk.
+
+def _extract(archive: zipfile.ZipFile | tarfile.TarFile, folder: Path, packed_size: int,
+             source: str) -> None:
+    """Unpack all entries but hidden ones; packed_size is that of the archive, in bytes.
+
+    Raises DataError, before anything is written, where an entry would leave the folder, or all of
+    them would fill the disk.
     """
-    for member in archive.infolist():
-        path = PureWindowsPath(member.filename)  # knows both kinds of slash, and drives
-        is_link = stat.S_ISLNK(member.external_attr >> 16)  # the upper half is a Unix file's mode
+    chosen, bytes_left = [], max(BOMB_BYTES, BOMB_RATIO * packed_size)
+    for entry, name, size, is_link in _entries(archive):
+        path = PureWindowsPath(name)  # knows both kinds of slash, and drives
         if path.anchor or ".." in path.parts or is_link:
-            raise DataError(f"{source} is refused: "
-                            f"its entry {member.filename!r} leaves the folder; "
+            raise DataError(f"{source} is refused: its entry {name!r} leaves the folder; "
                             "get the archive from a place that you trust")
-    members = [member for member in archive.infolist()
-               if is_visible(PurePosixPath(member.filename))]
-    # These sizes are the archive's own claim, but zipfile unpacks no more of a member than it
-    # claims.
-    size = sum(member.file_size for member in members)
-    if size > max(BOMB_BYTES, BOMB_RATIO * packed_size):
-        raise DataError(f"{source} is refused: it unpacks to {size / 2**30:,.1f} GiB; "
-                        "get the archive from a place that you trust")
-    return members
+        # The size is the archive's own claim, but no more of an entry is unpacked than it claims.
+        if is_visible(PurePosixPath(name)):
+            chosen.append(entry)
+            bytes_left -= size
+        if bytes_left < 0:
+            raise DataError(f"{source} is refused: it unpacks to more than "
+                            f"{max(BOMB_BYTES, BOMB_RATIO * packed_size) / 2**30:,.1f} GiB; "
+                            "get the archive from a place that you trust")
+    if isinstance(archive, tarfile.TarFile):  # without the owners and permissions that it names
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+    archive.extractall(folder, chosen)
 
 
 def _unpack(path: Path, folder: Path, source: str) -> Path:
-    """Unpack a zip into `folder`; returns the folder in it that holds train/ and test/.
+    """Unpack a zip, or a tar in any compression, into `folder`; returns the folder in it that holds
+    the data set.
 
-    Raises DataError, which names `source`, for what is no sound and safe zip of a data set.
+    Raises DataError, which names `source`, for what is no sound and safe archive of a data set.
     """
+    is_zip, is_tar = zipfile.is_zipfile(path), False
+    with contextlib.suppress(EOFError, OSError, zlib.error, lzma.LZMAError):  # of a broken tar.gz
+        is_tar = tarfile.is_tarfile(path)
     # A wrong address, or a network that wants a login first, answers with a web page.
-    if not zipfile.is_zipfile(path):
+    if not is_zip and not is_tar:
         with open(path, "rb") as file:
-            kind = "a web page" if file.read(256).lstrip().startswith(b"<") else "no zip archive"
+            kind = ("a web page" if file.read(256).lstrip().startswith(b"<")
+                    else "no zip or tar archive")
         raise DataError(f"{source} gives {kind}, not a data set; "
-                        "check the address, or get the zip by hand")
+                        "check the address, or get the archive by hand")
     folder.mkdir()
     try:
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(folder, _check_members(archive, path.stat().st_size, source))
+        with zipfile.ZipFile(path) if is_zip else tarfile.open(path) as archive:
+            _extract(archive, folder, path.stat().st_size, source)
     except DataError:  # is a ValueError, but already says what is wrong
         raise
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError,
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError,
             RuntimeError, ValueError) as error:
         # RuntimeError: a password, an unknown method. ValueError: names that are no text,
         # impossible numbers.
-        raise DataError(f"{source} is a broken zip archive ({reason_of(error)}); "
+        raise DataError(f"{source} is a broken archive ({reason_of(error)}); "
                         "get it again") from None
     except OSError as error:
+        if error.errno is None:  # of gzip and bz2
+            raise DataError(f"{source} is a broken archive ({reason_of(error)}); "
+                            "get it again") from None
         # What is left is the disk's fault, for `writing_to` to explain.
         if error.errno not in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG):
             raise
         raise DataError(f"{source} can't be unpacked ({error.strerror}): two of its entries have "
                         "the same name, or one is too long; rename them") from None
-
-    # Many archives hold everything in one top folder.
-    top = list(folder.iterdir())
-    if len(top) == 1 and (top[0] / "train").is_dir():
-        folder = top[0]
     try:
-        list_train_and_test(folder / "train", folder / "test")
+        return find_layout(folder).folder
     except DataError as error:
         # The folder is a temporary one, whose path would tell a reader nothing.
-        reason = str(error).replace(f"{folder}{os.sep}", "")
+        reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "it")
         raise DataError(f"{source} holds no data set: {reason}") from None
-    return folder
 
 
 def holds_files(folder: Path) -> bool:
@@ -135,10 +157,17 @@ def holds_files(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def install(source: str, target: Path, keep_archive: bool = False) -> None:
-    """Fetch the zip `source` and unpack it to the folder `target`.
+def _ending(source: str) -> str:
+    """That of an archive's name: ".tar.gz" and the like, else ".zip"."""
+    endings = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+    path = urllib.parse.urlparse(source).path.lower()
+    return next((ending for ending in endings if path.endswith(ending)), ".zip")
 
-    keep_archive: move a downloaded zip beside that folder.
+
+def install(source: str, target: Path, keep_archive: bool = False) -> None:
+    """Fetch the archive `source` and unpack it to the folder `target`.
+
+    keep_archive: move a downloaded archive beside that folder.
     Raises DataError where the source cannot be had whole, or is no sound and safe data set.
     """
     parent = target.parent
@@ -148,7 +177,7 @@ def install(source: str, target: Path, keep_archive: bool = False) -> None:
     # that nothing takes it for data.
     with (writing_to(parent),
           tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=parent) as temporary):
-        archive = fetch(source, Path(temporary) / f"{target.name}.zip")
+        archive = fetch(source, Path(temporary) / f"{target.name}{_ending(source)}")
         unpacked = _unpack(archive, Path(temporary) / "unpacked", source)
         if not holds_files(target):  # else another process was faster
             os.rename(unpacked, target)
@@ -157,23 +186,29 @@ def install(source: str, target: Path, keep_archive: bool = False) -> None:
 
 
 def download_data(source: str | Path, destination: str, remove_source: bool = True) -> Path:
-    """Unpack a zip with train/CLASS/ and test/CLASS/ to data_folder()/DESTINATION, and return that.
-    A data set that is there already is returned as it is.
+    """Unpack an archive (zip or tar) to data_folder()/DESTINATION, and return that folder. A data
+    set that is there already is returned as it is.
+
+    It holds train/CLASS/ and test/CLASS/, or another layout that `layouts.find_layout` knows, which
+    is then printed. A folder around it all is left away.
 
     source: an http(s) or file address, or a path.
-    remove_source: False keeps a downloaded zip as DESTINATION.zip beside that folder. A local file
-        is never removed.
+    remove_source: False keeps a downloaded archive as DESTINATION.zip (or .tar.gz, ...) beside that
+        folder. A local file is never removed.
     Raises DataError where the source cannot be had whole, is not safe or no data set, and leaves
     nothing half done.
     """
     target = data_folder() / destination
     if holds_files(target):
         try:
-            list_train_and_test(target / "train", target / "test")
+            layout = find_layout(target)
         except DataError as error:
             raise DataError(f"{target} is no whole data set ({error}); "
                             "delete it, then try again") from None
         print(f"{target} exists, skipping download.")
     else:
         install(os.fspath(source), target, keep_archive=not remove_source)
-    return target
+        layout = find_layout(target)
+    if layout.words:
+        print(layout.words)
+    return layout.folder

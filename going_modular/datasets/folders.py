@@ -1,5 +1,7 @@
 """Where data lies, which images a folder of classes holds, which of them are held out."""
 import os
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -8,7 +10,18 @@ from torch.utils.data import Subset
 from going_modular.datasets.images import DataError, ImageSet, labels
 from going_modular.utils import project_folder
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+IMAGE_SUFFIXES = {  # in lower case
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif",
+    ".hif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k",
+    ".jpx", ".tga", ".ico"}
+# What macOS, Python, Synology, Linux and Windows leave in folders.
+JUNK = {"__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN",
+        "System Volume Information", "Thumbs.db", "desktop.ini", "Desktop.ini"}
+SPLITS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"},
+          "test": {"test", "testing"}}
+# Folders of images that are no classes: splits without classes, and those of object detection.
+NO_CLASSES = set.union(*SPLITS.values(), {"images", "labels", "annotations", "masks"})
+EXPECTED = "a data set is a folder with train/CLASS/ and test/CLASS/ in it"
 
 
 def data_folder(folder: str | Path | None = None) -> Path:
@@ -20,64 +33,110 @@ def data_folder(folder: str | Path | None = None) -> Path:
 
 
 def is_visible(path: Path | PurePosixPath) -> bool:
-    """Whether no part of a relative path is hidden, or is the folder of metadata that macOS puts
-    into its archives."""
-    return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    """Whether no part of a relative path is hidden, or one of JUNK."""
+    return not any(part.startswith(".") or part in JUNK for part in path.parts)
+
+
+def walk(folder: Path, deep: bool = True) -> tuple[list[Path], list[Path]]:
+    """(folders, files) in a folder, or at any depth below it, sorted, without hidden ones and JUNK.
+    Linked folders are followed, each folder once.
+
+    Raises DataError where the folder is missing or may not be read.
+    """
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            raise DataError(f"{error.filename}: you may not read this folder; "
+                            "change its permissions") from None
+        raise DataError(f"{error.filename}: no such folder; {EXPECTED}") from None
+
+    folders: list[Path] = []
+    files: list[Path] = []
+    seen = set(map(str, Path(os.path.realpath(folder)).parents))
+    for here, inner, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(here)) in seen:  # a link to a folder above it
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = [name for name in inner if is_visible(PurePosixPath(name))]
+        folders += [Path(here, name) for name in inner]
+        files += [Path(here, name) for name in names if is_visible(PurePosixPath(name))]
+        if not deep:
+            break
+    return sorted(folders), sorted(files)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path has the ending of an image, and is a file: a reader would wait for a pipe."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def images_in(folder: Path) -> list[Path]:
     """The image files in a folder and in all folders inside, by their endings, sorted by name."""
-    # is_file() also leaves out pipes, which a reader would wait for.
-    return sorted(path for path in folder.rglob("*")
-                  if path.suffix.lower() in IMAGE_SUFFIXES
-                  and is_visible(path.relative_to(folder)) and path.is_file())
+    return [file for file in walk(folder)[1] if is_image(file)]
 
 
-def list_images(folder: str | Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    """The images of FOLDER/CLASS/ -> (list of (path, label), class names), both sorted by name.
-    Hidden files and __MACOSX are no data.
+@dataclass
+class Listing:
+    """The images of each class, and what else lay there."""
+
+    source: Path  # the folder of the classes, or the table that names them
+    images: dict[str, list[Path]] = field(default_factory=dict)  # of each class, sorted
+    left_out: Counter[str] = field(default_factory=Counter)  # files that are no images, by ending
+
+
+def list_classes(folder: str | Path) -> Listing:
+    """The images of FOLDER/CLASS/, at any depth in it. Where FOLDER holds but one folder, which
+    again holds folders, those are the classes.
 
     Raises DataError where the folder is missing, or it or one of its classes has no images.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; "
-                        "a data set is a folder with train/CLASS/ and test/CLASS/ in it")
-    classes = sorted(path.name for path in folder.iterdir()
-                     if path.is_dir() and is_visible(path.relative_to(folder)))
-    samples, empty = [], []
-    for label, name in enumerate(classes):
-        files = images_in(folder / name)
-        samples += [(path, label) for path in files]
-        empty += [] if files else [name]
-    if not samples:
-        raise DataError(f"{folder} holds no images; "
+    folders, files = walk(folder, deep=False)
+    while len(folders) == 1 and not any(map(is_image, files)) and walk(folders[0], deep=False)[0]:
+        folder = folders[0]
+        folders, files = walk(folder, deep=False)
+    if folders and all(path.name.lower() in NO_CLASSES for path in folders):
+        raise DataError(f"{folder} holds {', '.join(path.name for path in folders)}, but no class "
+                        f"folders; put images into {folder}/CLASS/, one folder a class")
+    listing = Listing(folder)
+    empty = []
+    for path in folders:
+        files = walk(path)[1]
+        images = [file for file in files if is_image(file)]
+        others = Counter(file.suffix.lower() or "no ending" for file in files if not is_image(file))
+        if not images:
+            empty.append((path, others))
+        listing.images[path.name] = images
+        listing.left_out += others
+    if len(empty) == len(folders):
+        others = sum((others for _, others in empty), Counter())
+        raise DataError(f"{folder} holds no images{_but(others)}; "
                         f"put them into {folder}/CLASS/, one folder a class")
     if empty:
-        raise DataError(f"{folder / empty[0]} holds no images; "
-                        "add some, or delete this class from train/ and test/")
-    return samples, classes
+        path, others = empty[0]
+        remedy = ("save those as JPEG or PNG" if others
+                  else "add some, or delete this class from train/ and test/")
+        raise DataError(f"{path} holds no images{_but(others)}; {remedy}")
+    return listing
 
 
-def list_train_and_test(
-    train_dir: str | Path, test_dir: str | Path,
-) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:
-    """The images of two folders -> (training samples, test samples, class names), sorted.
+def in_words(endings: Counter[str]) -> str:
+    """So many files of each ending: "3 .txt, 1 .psd"."""
+    return ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
 
-    Raises DataError unless both folders hold the same classes, two or more.
+
+def _but(others: Counter[str]) -> str:
+    return f", but {in_words(others)}" if others else ""
+
+
+def list_images(folder: str | Path) -> tuple[list[tuple[Path, int]], list[str]]:
+    """The images of FOLDER/CLASS/ -> (list of (path, label), class names), both sorted by name.
+
+    Raises DataError where the folder is missing, or it or one of its classes has no images.
     """
-    train, classes = list_images(train_dir)
-    test, test_classes = list_images(test_dir)
-    # A label is the place of a class among the sorted names: other classes, other labels.
-    for here, there, missing in ((test_dir, train_dir, set(classes) - set(test_classes)),
-                                 (train_dir, test_dir, set(test_classes) - set(classes))):
-        if missing:
-            raise DataError(f"{here} lacks the class {min(missing)} of {there}; "
-                            "both must hold the same class folders")
-    if len(classes) < 2:
-        raise DataError(f"{train_dir} holds just one class, {classes[0]}; "
-                        "add a folder of images for each other class")
-    return train, test, classes
+    images = list_classes(folder).images
+    return [(path, label) for label, name in enumerate(sorted(images)) for path in images[name]
+            ], sorted(images)
 
 
 def split(dataset: ImageSet, fraction: float, seed: int) -> tuple[Subset, Subset]:

@@ -18,8 +18,9 @@ from torchvision.datasets import CIFAR10, CIFAR100, MNIST, Food101
 
 from going_modular import drawn
 from going_modular.datasets.downloads import fetch, holds_files, install, writing_to
-from going_modular.datasets.folders import data_folder, list_train_and_test
+from going_modular.datasets.folders import data_folder
 from going_modular.datasets.images import ArrayImages, CachedImages, DataError, ImageSet
+from going_modular.datasets.layouts import Layout, find_layout
 
 PUBLIC_ADDRESS = "https://github.com/mrdbourke/pytorch-deep-learning/raw/main/data"
 ARCHIVES = {  # name: its archive (without .zip) and its folder in the data folder
@@ -40,7 +41,7 @@ OFFLINE_HINT = "; the data set drawn needs no network"  # ends the message of a 
 
 @dataclass
 class ImageData:
-    """A data set: items of `train` and `test` are (RGB PIL image, label)."""
+    """A data set: items of `train`, `test` and `val` are (RGB PIL image, label)."""
 
     name: str
     train: ImageSet
@@ -50,12 +51,13 @@ class ImageData:
     skipped: list[Path]  # bad images that were left out
     flip: bool = True  # whether a mirrored image keeps its label
     image_size: int | None = None  # of all images, in pixels, where they are small and alike
+    val: ImageSet | None = None  # to choose the best epoch by; None: hold out a part of `train`
 
 
 def load(name: str | Path = "auto", folder: str | Path | None = None, skip_bad_images: bool = False,
          cache_size: int | None = None) -> ImageData:
-    """Load a data set by its name, one of NAMES or that of a folder NAME/{train,test}/CLASS/ in the
-    data folder, or by the path of such a folder.
+    """Load a data set by its name, one of NAMES or that of a folder in the data folder, or by the
+    path of a folder. What a folder may hold, `layouts.find_layout` says.
 
     "auto" is the photos where they can be had, else drawn food; the note says which and why.
     folder: the data folder (see data_folder). skip_bad_images, cache_size: see CachedImages.
@@ -68,27 +70,34 @@ def load(name: str | Path = "auto", folder: str | Path | None = None, skip_bad_i
     flip = os.fspath(name) not in ("mnist", "drawn_digits")
     image_size = IMAGE_SIZES.get(os.fspath(name))
     name, path, origin = _resolve(os.fspath(name), root)
-    train: ArrayImages | CachedImages
-    test: ArrayImages | CachedImages
-    skipped: list[Path] = []
     if path is None and name != "food101":
         train, test = _open_arrays(name, root)
-    else:
-        train_samples, test_samples, classes = (
-            _list_food101(root) if path is None
-            else list_train_and_test(path / "train", path / "test"))
-        train = CachedImages(train_samples, classes, cache_size, skip_bad_images)
-        test = CachedImages(test_samples, classes, cache_size, skip_bad_images)
-        skipped = train.skipped + test.skipped
-        for part in (train, test):
-            if lost := set(range(len(classes))) - set(part.targets):
-                raise DataError(f"{name}: all images of class {classes[min(lost)]} are broken; "
-                                "replace them")
+        note = _note(name, train, None, test, origin)
+        return ImageData(name, train, test, train.classes, note, [], flip, image_size)
 
-    note = f"{name}: {len(train)} training and {len(test)} test images "
-    note += f"of {len(train.classes)} classes, {origin}"
-    note += f"; {len(skipped)} bad images left out" if skipped else ""
-    return ImageData(name, train, test, train.classes, note, skipped, flip, image_size)
+    layout = _list_food101(root) if path is None else find_layout(path)
+    parts = []
+    for samples in filter(None, (layout.train, layout.val, layout.test)):
+        parts.append(CachedImages(samples, layout.class_names, cache_size, skip_bad_images))
+        if lost := set(range(len(layout.class_names))) - set(parts[-1].targets):
+            raise DataError(f"{name}: all images of class {layout.class_names[min(lost)]} are "
+                            "broken; replace them")
+    skipped = [file for part in parts for file in part.skipped]
+    bad = f"{len(skipped)} bad images left out" if skipped else ""
+    val = parts[1] if layout.val else None
+    note = _note(name, parts[0], val, parts[-1], origin, layout.words, bad)
+    return ImageData(name, parts[0], parts[-1], layout.class_names, note, skipped, flip, image_size,
+                     val)
+
+
+Images = ArrayImages | CachedImages
+
+
+def _note(name: str, train: Images, val: Images | None, test: Images, *words: str) -> str:
+    """One line: how much of it there is, and the words."""
+    counts = f"{len(train)} training" + (f", {len(val)} validation" if val else "")
+    return (f"{name}: {counts} and {len(test)} test images of {len(train.classes)} classes, "
+            + "; ".join(filter(None, words)))
 
 
 def is_path(name: str, root: Path) -> bool:
@@ -121,6 +130,8 @@ def _resolve(name: str, root: Path) -> tuple[str, Path | None, str]:
         return name, path, f"drawn in {path}"
     if is_path(name, root):
         path = Path(name).expanduser()
+        if path.is_file():
+            raise DataError(f"{name} is a file; unpack it, and name the folder")
         if not path.is_dir():
             raise DataError(f"{name} is neither a data set nor a folder; "
                             f"known are {', '.join(NAMES)}, each folder in {root}, "
@@ -210,8 +221,8 @@ def _open_arrays(name: str, root: Path) -> tuple[ArrayImages, ArrayImages]:
             ArrayImages(arrays[1], targets[1], train.classes))
 
 
-def _list_food101(root: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:
-    """(training samples, test samples, class names) of Food-101, a sample being (path, label).
+def _list_food101(root: Path) -> Layout:
+    """Food-101 in torchvision's layout.
 
     meta/train.json and meta/test.json hold {class: [image, ...]}, an image as "CLASS/NUMBER"
     without its suffix; as in torchvision, a label is the place of a class among the sorted names
@@ -231,4 +242,4 @@ def _list_food101(root: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, 
         train_samples, test_samples = (
             [(folder.joinpath("images", *f"{image}.jpg".split("/")), label_of[name])
              for name, images in part.items() for image in images] for part in (train, test))
-    return train_samples, test_samples, classes
+    return Layout(train_samples, [], test_samples, classes, folder, "")
