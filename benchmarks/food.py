@@ -126,8 +126,8 @@ def main() -> None:
     if args.published:
         variant, source, size = args.published
         pretrained = weights.load(variant, source, image_size=int(size))
-        normalise = pretrained.preprocessing.transforms[-1]
-        finetune.fold_normalisation(pretrained, normalise.mean, normalise.std)
+        prepared = pretrained.preprocessing
+        finetune.fold_normalisation(pretrained, prepared.mean, prepared.std)
         log["published"] = {"weights": source, "variant": variant, "image_size": int(size)} | fine_tuned(
             pretrained, data, args.seeds, args.epochs, device, "published weights")
 

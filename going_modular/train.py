@@ -69,9 +69,11 @@ def pretrained_model(options: dict[str, Any], stored: dict[str, Any]) -> ViT | N
     model = weights.model_of(source)
     # Weights of another library expect its normalisation, where our data are in [-1, 1].
     if model.preprocessing is not None:
-        normalise = model.preprocessing.transforms[-1]
-        finetune.fold_normalisation(model, normalise.mean, normalise.std)
-    return model
+        finetune.fold_normalisation(model, model.preprocessing.mean, model.preprocessing.std)
+    channels = model.settings["in_channels"]
+    if channels not in (1, 3):
+        raise ValueError(f"{source} takes images of {channels} channels, and photos have three")
+    return finetune.for_rgb(model) if channels == 1 else model
 
 
 def build_trainer(

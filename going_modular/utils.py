@@ -250,6 +250,7 @@ def load_model(run_folder_or_checkpoint: str | Path) -> "tuple[ViT, RunInfo]":
     # Imported here, so that the rest of this module depends on no other.
     from going_modular.datasets.views import eval_transform
     from going_modular.vit import ViT
+    from going_modular.weights.preprocessing import OF_A_RUN
 
     path = checkpoint_file(run_folder_or_checkpoint)
     checkpoint = read_checkpoint(path)
@@ -259,7 +260,8 @@ def load_model(run_folder_or_checkpoint: str | Path) -> "tuple[ViT, RunInfo]":
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"the weights in {path} do not fit their architecture: "
                               f"{error}".split("\n")[0]) from None
-    image_size = checkpoint["architecture"]["image_size"]
+    image_size = model.settings["image_size"]
+    model.preprocessing = OF_A_RUN.sized(image_size, model.settings["in_channels"])
     info = RunInfo(checkpoint["class_names"], image_size, eval_transform(image_size),
                    checkpoint["settings"], checkpoint["epoch"])
     return model.eval(), info

@@ -135,7 +135,7 @@ def machine(tmp_path, drawings, monkeypatch):
 
     def load_published(variant, source, image_size):
         model = ViT(image_size=32, patch_size=16, num_classes=10, **TINY)
-        model.preprocessing = Preprocessing(0.875, "bilinear").transform(32)
+        model.preprocessing = Preprocessing(0.875, "bilinear").sized(32)
         return model
 
     def run_here(command, cwd, **_):

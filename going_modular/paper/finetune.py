@@ -24,7 +24,7 @@ def new_head(
     model's device.
 
     image_size: in pixels; None keeps the model's. For another size the position embeddings are
-        interpolated (Section 3.2).
+        interpolated (Section 3.2), and model.preprocessing changes with it.
     regularisation: dropout and drop_path of the copy, where they differ from the model's.
     Raises ValueError where the patch size does not divide the image size.
     """
@@ -39,7 +39,24 @@ def new_head(
         grid = image_size // model.settings["patch_size"]
         body["position_embedding"] = weights.resize_positions(body["position_embedding"], grid)
     copy.load_state_dict(copy.state_dict() | body)
+    if model.preprocessing is not None:
+        copy.preprocessing = model.preprocessing.sized(image_size)
     return copy.to(model.head.weight.device)
+
+
+def for_rgb(model: ViT) -> ViT:
+    """A copy of a one-channel model for RGB images, of which it computes what the model computes of
+    their grey versions, brightness 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601, as Pillow's)."""
+    copy = ViT(**{**model.settings, "in_channels": 3})
+    weights_of_grey = dict(model.state_dict())
+    weight = weights_of_grey["patch_embedding.projection.weight"]  # [hidden_size, P * P]
+    brightness = torch.tensor([0.299, 0.587, 0.114]).to(weight)
+    weights_of_grey["patch_embedding.projection.weight"] = (
+        weight[:, None] * brightness[:, None]).flatten(1)  # [hidden_size, 3 * P * P]
+    copy.load_state_dict(weights_of_grey)
+    if model.preprocessing is not None:
+        copy.preprocessing = model.preprocessing.sized(model.settings["image_size"], channels=3)
+    return copy.to(weight.device)
 
 
 @torch.no_grad()
@@ -48,15 +65,22 @@ def fold_normalisation(model: ViT, mean: Iterable[float], std: Iterable[float]) 
     images 2x - 1 in [-1, 1], the range of our data.
 
     The patch embedding is linear, so the difference goes into its weight and bias, and the logits
-    of an image stay the same. mean, std: one number for each channel.
+    of an image stay the same; model.preprocessing changes with it.
+    mean, std: one number for each channel.
+    Raises ValueError for another number of them.
     """
-    mean, std = torch.tensor(mean), torch.tensor(std)
+    mean, std, channels = torch.tensor(mean), torch.tensor(std), model.settings["in_channels"]
+    if not len(mean) == len(std) == channels:
+        raise ValueError(f"{len(mean)} means and {len(std)} standard deviations are given for "
+                         f"{channels} channels")
     scale, shift = 0.5 / std, (0.5 - mean) / std  # (x - mean) / std = scale (2x - 1) + shift
     projection, pixels = model.patch_embedding.projection, model.settings["patch_size"] ** 2
     # A flattened patch has all pixels of the first channel, then those of the second, and so on.
     scale, shift = (part.repeat_interleave(pixels).to(projection.weight) for part in (scale, shift))
     projection.bias.add_(projection.weight @ shift)
     projection.weight.mul_(scale)
+    if model.preprocessing is not None:
+        model.preprocessing = model.preprocessing.renormalised(0.5, 0.5)
 
 
 class FineTuning(Recipe):

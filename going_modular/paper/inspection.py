@@ -156,15 +156,20 @@ def rollout_maps(model: ViT, images: torch.Tensor, residual: bool = True) -> tor
     return shares.unflatten(1, (math.isqrt(shares.shape[1]), -1))
 
 
-def overlay(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Images [batch, 3, H, W] in [-1, 1], dark where their maps [batch, rows, columns]
-    are low, as in Figure 6.
+def overlay(images: torch.Tensor, maps: torch.Tensor, model: ViT | None = None) -> torch.Tensor:
+    """Images [batch, C, H, W], of three channels or one, dark where their maps
+    [batch, rows, columns] are low, as in Figure 6.
 
+    model: the one that the images were prepared for, by model.preprocessing, whose normalisation is
+        undone; None for images in [-1, 1].
     Returns pixels [batch, H, W, 3] in [0, 1] on the CPU, for imshow. Where a map has its largest
     value the image keeps its brightness, and where it is 0 the image is black.
     """
+    preprocessing = None if model is None else model.preprocessing
+    mean, std = (preprocessing.mean, preprocessing.std) if preprocessing else ((0.5,), (0.5,))
     light = F.interpolate(maps[:, None].cpu(), size=images.shape[-2:], mode="bilinear",
                           align_corners=False)
     light = light / light.amax(dim=(1, 2, 3), keepdim=True)
-    pixels = (images.cpu() * 0.5 + 0.5).clamp(0, 1) * light
-    return pixels.permute(0, 2, 3, 1)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (mean, std))
+    pixels = (images.cpu() * std + mean).clamp(0, 1) * light
+    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)

@@ -227,7 +227,7 @@ TIMM = Layout(
 TRANSFORMERS = Layout(
     kind="transformers",
     default_settings=dict(layer_norm_eps=1e-12, gelu="erf"),
-    preprocessing=Preprocessing(crop_pct=None, interpolation="bilinear"),
+    preprocessing=Preprocessing(crop_pct=None, interpolation="bilinear", resizer="tensor"),
     names={
         "class_token": "vit.embeddings.cls_token",
         "position_embedding": "vit.embeddings.position_embeddings",
@@ -267,7 +267,7 @@ TRANSFORMERS = Layout(
 OFFICIAL = OfficialLayout(
     kind="official",
     default_settings=dict(layer_norm_eps=1e-6, gelu="tanh"),
-    preprocessing=Preprocessing(crop_pct=None, interpolation="bilinear", antialias=False),
+    preprocessing=Preprocessing(crop_pct=None, interpolation="bilinear", resizer="sampled"),
     names={
         "class_token": "cls",
         "position_embedding": "Transformer/posembed_input/pos_embedding",

@@ -40,7 +40,8 @@ def load(
     positions: whose interpolation: "official" (the paper's, Section 3.2), "timm", "torchvision" or
         "transformers".
     A given model must have the source's sizes, or these. Returns the model, with the attribute
-    `preprocessing`: the transform for its weights, PIL image -> [3, H, W].
+    `preprocessing`: the transform for its weights, PIL image -> [C, H, W]; for one channel it makes
+    photos grey, and for another number than one or three there is none.
     Raises WeightsError where the layout is unknown, or anything is missing, left over, or of
     another shape; a given model is unchanged then.
     """
@@ -111,8 +112,10 @@ def load(
         new_values = list(new_values)
     for name, value in new_values:
         state[name].copy_(value)
-    preprocessing = opened.preprocessing or layout.preprocessing
-    model.preprocessing = preprocessing.transform(settings["image_size"])
+    channels = settings["in_channels"]
+    if channels in (1, 3):
+        preprocessing = opened.preprocessing or layout.preprocessing
+        model.preprocessing = preprocessing.sized(settings["image_size"], channels)
     return model
 
 

@@ -1,4 +1,6 @@
 """A ViT's weights out, under the names and in the shapes of another library."""
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import torch
 from going_modular import utils
 from going_modular.vit import ViT
 from going_modular.weights.layouts import LAYOUTS
-from going_modular.weights.sources import WeightsError, import_optional
+from going_modular.weights.preprocessing import Preprocessing
+from going_modular.weights.sources import METADATA, WeightsError, import_optional
 
 
 def save_as(model: ViT, kind: str, file: str | Path) -> dict[str, Any]:
@@ -19,7 +22,9 @@ def save_as(model: ViT, kind: str, file: str | Path) -> dict[str, Any]:
         torch.save.
     Returns the settings that the library must be told, as they are not its defaults:
     {"layer_norm_eps": 1e-6} for a ViT of ours in transformers. The image size is among them where
-    images are no squares, as the weights tell the number of patches alone.
+    images are no squares, as the weights tell the number of patches alone, and what differs in
+    model.preprocessing: crop_pct, interpolation, mean, std. A .safetensors file also keeps all of
+    this in its header, for `weights.load`.
     Raises WeightsError for a model that the library can't hold, an unknown kind, or a file whose
     name ends in something else.
     """
@@ -52,6 +57,7 @@ def save_as(model: ViT, kind: str, file: str | Path) -> dict[str, Any]:
                 f"{name} {defaults[name]}, this model has {non_default[name]}"
                 for name in sorted(fixed)))
 
+    preprocessing = model.preprocessing
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():
         tensors |= layout.write(name, tensor.cpu(), model.settings)
@@ -64,11 +70,24 @@ def save_as(model: ViT, kind: str, file: str | Path) -> dict[str, Any]:
         elif file.suffix == ".safetensors":
             # Version 4 of transformers asks the metadata which framework wrote a file.
             safetensors = import_optional("safetensors.torch", f"write {file}")
-            safetensors.save_file(tensors, temporary, metadata={"format": "pt"})
+            safetensors.save_file(tensors, temporary, metadata={
+                "format": "pt", METADATA: _untold(model)})
         else:
             torch.save(tensors, temporary)
 
     utils.write_atomically(file, write)
     if rectangle:
         non_default["image_size"] = image_size
+    if isinstance(preprocessing, Preprocessing):
+        default = layout.preprocessing.sized(image_size, model.settings["in_channels"])
+        non_default |= preprocessing.differences(default)
     return non_default
+
+
+def _untold(model: ViT) -> str:
+    """What no tensor tells of a model, as JSON for the header of a file."""
+    names = ("layer_norm_eps", "gelu", "num_heads", "image_size")
+    said: dict[str, Any] = {"settings": {name: model.settings[name] for name in names}}
+    if isinstance(model.preprocessing, Preprocessing):
+        said["preprocessing"] = asdict(model.preprocessing)
+    return json.dumps(said)

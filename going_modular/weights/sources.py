@@ -5,6 +5,7 @@ Files are read lazily: their headers give all shapes, so that what does not fit 
 any tensor is read, and the tensors can go into a model one by one.
 """
 import importlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,11 @@ from torch import nn
 
 from going_modular import utils
 from going_modular.datasets.images import reason_of
+from going_modular.utils import sides, size_of
 from going_modular.weights.layouts import GetTensor
 from going_modular.weights.preprocessing import Preprocessing
+
+METADATA = "going_modular"  # the entry of a .safetensors header that says what no tensor tells
 
 
 class WeightsError(ValueError):
@@ -180,10 +184,19 @@ def _open_safetensors(path: Path) -> Source:
         file = safetensors.safe_open(path, framework="pt")
         meta_tensors = {name: torch.empty(file.get_slice(name).get_shape(), device="meta")
                         for name in file.keys()}
-    except (safetensors.SafetensorError, OSError) as error:
+        said = json.loads((file.metadata() or {}).get(METADATA, "{}"))  # of a file of ours
+        settings, preprocessing = said.get("settings", {}), said.get("preprocessing")
+        if "image_size" in settings:
+            settings["image_size"] = size_of(*sides(settings["image_size"]))
+        if preprocessing:
+            lists = {name: tuple(preprocessing[name]) for name in ("mean", "std")}
+            preprocessing = Preprocessing(**{**preprocessing, **lists})
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError,
+            KeyError) as error:
         raise WeightsError(f"{path} is cut short, damaged, or no safetensors file at all: "
                            f"{reason_of(error)}") from None
-    return Source(meta_tensors, file.get_tensor, lazy=True)
+    return Source(meta_tensors, file.get_tensor, lazy=True, settings=settings,
+                  preprocessing=preprocessing)
 
 
 def _open_pickle(path: Path) -> Source:
