@@ -17,6 +17,7 @@ import torch
 from going_modular.data_setup import NAMES, ImageData
 from going_modular.recipe import PRECISIONS, Recipe, check_bounds, option
 from going_modular.vit import VARIANTS
+from going_modular.weights.loading import our_name
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Below 1,000 training images a model soon knows them by heart: strong augmentation and
@@ -107,7 +108,9 @@ class Config(Recipe):
         "number of encoder layers; default: the variant's, as for the next three", None,
         group="model")
     hidden_size: int | None = option("size of a token", None, group="model")
-    heads: int | None = option("number of attention heads", None, group="model")
+    heads: int | None = option(
+        "number of attention heads; with --weights only where the file does not say it", None,
+        group="model")
     mlp_size: int | None = option("size of the hidden layer in the MLP", None, group="model")
     pool: str | None = option(
         "what the head reads: token (class token; the default) or mean (of all patches)", None,
@@ -235,8 +238,10 @@ def check(given: dict[str, Any]) -> None:
     if given.get("shard") and given.get("muon"):
         raise ValueError("Muon needs whole weight matrices, which shard splits: leave out one of "
                          "them")
+    if ours := our_name(given.get("model") or ""):
+        raise ValueError(f"{flag('model')} {given['model']} is {ours} here")
     if given.get("weights") is not None:
-        for name in ("model", "patch_size", "layers", "hidden_size", "heads", "mlp_size", "pool"):
+        for name in ("model", "patch_size", "layers", "hidden_size", "mlp_size", "pool"):
             if given.get(name) is not None:
                 raise ValueError(f"--weights brings the whole model: leave out {flag(name)}")
 

@@ -66,7 +66,8 @@ def pretrained_model(options: dict[str, Any], stored: dict[str, Any]) -> ViT | N
         return None
     if options.get("resume") and (options["output"] / "last.pt").exists():
         return load_model(options["output"])[0]
-    model = weights.model_of(source)
+    # Its head is replaced in any case (finetune.new_head), and may be of any kind.
+    model = weights.model_of(source, num_classes=1, num_heads=options.get("heads"))
     # Weights of another library expect its normalisation, where our data are in [-1, 1].
     if model.preprocessing is not None:
         finetune.fold_normalisation(model, model.preprocessing.mean, model.preprocessing.std)

@@ -1,10 +1,12 @@
 """Seeds, device and files, for several modules. Checkpoints are read as tensors and plain values,
 never as code."""
+import argparse
 import dataclasses
 import functools
 import os
 import pickle
 import random
+import re
 import sys
 import warnings
 import zipfile
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 Size = int | tuple[int, int]
 # The models that come with the package, NAME.pt; benchmarks/trained.py makes them.
 TRAINED = Path(__file__).parent / "weights" / "trained"
+# What files of weights hold beside tensors (those of DeiT and MAE, for example) and runs no code:
+# the options of a training, and numpy's numbers, whose parts older versions of numpy call otherwise.
+HARMLESS: list[Any] = [
+    argparse.Namespace, np.dtype,
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar")
+      for core in ("core", "_core")),
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?"))]
 COLAB_DRIVE = Path("/content/drive")  # where Colab's own notebooks mount Google Drive
 
 
@@ -182,20 +191,23 @@ def load_tensors(path: str | Path, mmap: bool = False) -> Any:
     mmap: map the file into memory instead of reading it, which the format of PyTorch 1.6 and later
         allows.
 
-    Raises CheckpointError where the file is missing, cut short, or contains anything else. Code in
-    a pickle is never run.
+    Raises CheckpointError where the file is missing, cut short, or contains anything else but
+    options and numbers of numpy (HARMLESS). Code in a pickle is never run.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}: check the path, or train first")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True,
-                          mmap=mmap and zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True,
+                              mmap=mmap and zipfile.is_zipfile(path))
     except Exception as error:  # what a damaged pickle raises has no limits
         if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
-            raise CheckpointError(f"{path} holds more than tensors and plain values: it is not "
-                                  "loaded, as such a file can run code; use a checkpoint that this "
-                                  "package wrote") from None
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
+            what = found[1] if found else "more than tensors and plain values"
+            raise CheckpointError(f"{path} holds {what}: it is not loaded, as such a file can run "
+                                  "code; where you trust it, load it by torch.load, and save its "
+                                  "state dict alone") from None
         raise CheckpointError(f"{path} is cut short, damaged, or no checkpoint at all: use another "
                               "one") from None
 

@@ -558,7 +558,7 @@ def test_info_tells_what_is_wrong(tmp_path, capsys):
     assert main(["info", str(tmp_path / "nothing")]) == 2
     assert capsys.readouterr().err.startswith("error: there is no file")
     assert main(["convert", str(tmp_path / "w.pth"), "timm", "x.pth"]) == 2
-    assert "no variant has these sizes" in capsys.readouterr().err
+    assert "no variant has their sizes (num_layers 2, hidden_size 48, mlp_size 96)" in capsys.readouterr().err
 
 
 def test_a_run_of_ours_is_told_and_converted(tmp_path, capsys):

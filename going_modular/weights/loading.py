@@ -21,15 +21,19 @@ MOST_LISTED = 20  # mismatches that a message lists
 
 
 def load(
-    model_or_variant: ViT | str, source: Mapping[str, torch.Tensor] | nn.Module | str | Path,
+    model_or_variant: ViT | str | None,
+    source: Mapping[str, Any] | nn.Module | str | Path,
     num_classes: int | None = None, image_size: Size | None = None, positions: str = "official",
+    num_heads: int | None = None,
 ) -> ViT:
     """Load weights of another library.
 
-    model_or_variant: a ViT, which is filled in place, or a variant ("B/16"), which is built to fit
-        the source.
-    source: a file (.npz, .safetensors, or one of torch.save), a state dict, a module, or a name
-        that is downloaded by the library that owns it: torchvision:MODEL/WEIGHTS, timm:MODEL,
+    model_or_variant: a ViT, which is filled in place, or a variant ("B/16", or as torchvision, timm
+        and transformers call it), which is built to fit the source; None builds a ViT of the
+        source's own sizes.
+    source: a file (.npz, .safetensors, or one of torch.save) or its address, FILE#PART of a file
+        with several models, a folder of save_pretrained, a state dict, a module, or a name that is
+        downloaded from where its library publishes it: torchvision:MODEL/WEIGHTS, timm:MODEL,
         transformers:OWNER/MODEL. The layout is found out by the names inside.
     num_classes: None keeps the source's classes and head; another number gives a new head, one
         linear layer of zeros.
@@ -39,7 +43,10 @@ def load(
         or of a given model.
     positions: whose interpolation: "official" (the paper's, Section 3.2), "timm", "torchvision" or
         "transformers".
-    A given model must have the source's sizes, or these. Returns the model, with the attribute
+    num_heads: for weights that do not say it, and have the sizes of no variant.
+    A given model must have the source's sizes, or these. What a source does not say, such as
+    LayerNorm's epsilon in a state dict, a given model says; where one is built, the library's
+    default is taken, and a line is printed. Returns the model, with the attribute
     `preprocessing`: the transform for its weights, PIL image -> [C, H, W]; for one channel it makes
     photos grey, and for another number than one or three there is none.
     Raises WeightsError where the layout is unknown, or anything is missing, left over, or of
@@ -47,10 +54,12 @@ def load(
     """
     layout, opened = identify_layout(open_source(source))
     likely = image_size
-    if image_size is None and not isinstance(model_or_variant, str):
+    if image_size is None and isinstance(model_or_variant, ViT):
         likely = model_or_variant.settings["image_size"]
     settings = infer_settings(layout, opened, likely)
     assumed = assumed_settings(layout, opened, settings)
+    if num_heads is not None and settings.setdefault("num_heads", num_heads) != num_heads:
+        raise WeightsError(f"num_heads is {settings['num_heads']} in the source, not {num_heads}")
 
     # What is to differ from the source: the head, and the image size.
     new_head = num_classes not in (None, settings["num_classes"])
@@ -66,18 +75,22 @@ def load(
     old_size, patch_size = settings["image_size"], settings["patch_size"]
     if image_size is not None:
         settings["image_size"] = size_of(*sides(image_size))
-        if any(side % patch_size for side in sides(image_size)):
-            raise WeightsError(
-                f"the patch size {patch_size} does not divide the image size {image_size}")
+        for side in sides(image_size):
+            if below := side % patch_size:
+                fitting = " or ".join(str(size) for size in (side - below, side - below + patch_size)
+                                      if size)
+                raise WeightsError(f"the patch size {patch_size} does not divide the image size "
+                                   f"{side}; {fitting} would do")
     resized = settings["image_size"] != old_size
     if positions not in POSITION_INTERPOLATIONS:
         raise WeightsError(f"positions must be one of {', '.join(POSITION_INTERPOLATIONS)}, "
                            f"not {positions!r}")
 
-    if isinstance(model_or_variant, str):
-        model, given = _build(model_or_variant, settings, layout), False
+    given = isinstance(model_or_variant, ViT)
+    if isinstance(model_or_variant, ViT):
+        model = model_or_variant
     else:
-        model, given = model_or_variant, True
+        model = _build(model_or_variant, settings, layout)
 
     # All is compared before a number is copied, so that a model is filled as a whole or not at all.
     # What the source does not say, a given model says.
@@ -134,22 +147,35 @@ def _note(source: Source, assumed: dict[str, Any]) -> str:
         notes.append(f"taken are those under {source.prefix}{others}")
     if assumed:
         notes.append("what they do not say was assumed: "
-                     + ", ".join(f"{name} {assumed[name]}" for name in sorted(assumed)))
+                     + _in_words(dict(sorted(assumed.items()))))
     return f"weights of {source.where}: {'; '.join(notes)}" if notes else ""
 
 
-def _build(variant: str, settings: dict[str, Any], layout: Layout) -> ViT:
+def _build(variant: str | None, settings: dict[str, Any], layout: Layout) -> ViT:
     """A ViT of this variant, with the source's settings for all else, on the meta device: as all
-    weights are replaced, none are drawn."""
-    # The variant keeps its own sizes, and load says which of them differ from the source's.
-    variant_sizes = {"num_layers", "hidden_size", "mlp_size", "num_heads"}
-    others = {name: value for name, value in settings.items() if name not in variant_sizes}
+    weights are replaced, none are drawn. None: of the source's own sizes."""
+    sizes = {name: value for name, value in settings.items() if name in VARIANTS["B"]}
+    others = {name: value for name, value in settings.items() if name not in sizes}
+    if variant is None:
+        own = variant_name(settings)
+        heads = VARIANTS[own.partition("/")[0]]["num_heads"] if own else None
+        if "num_heads" not in sizes and heads is None:
+            raise WeightsError("these weights do not say how many attention heads they are for, and "
+                               f"no variant has their sizes ({_in_words(sizes)}): give num_heads, "
+                               "or --heads")
+        others |= {"num_heads": heads, **sizes}
     try:
         with torch.device("meta"):
-            return ViT.from_variant(variant, **others)
+            # The variant keeps its own sizes, and load says which differ from the source's.
+            return (ViT(**others) if variant is None
+                    else ViT.from_variant(our_name(variant) or variant, **others))
     except ValueError as error:
         raise WeightsError(
             f"{error} (the source: {layout.kind}, {settings['in_channels']} channels)") from None
+
+
+def _in_words(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def infer_settings(layout: Layout, source: Source, likely: Size | None = None) -> dict[str, Any]:
@@ -246,25 +272,30 @@ def summarise(mismatches: Sequence[str]) -> str:
     return "; ".join([*mismatches[:MOST_LISTED], *more])
 
 
-def model_of(source: str) -> ViT:
-    """The model of a file or a name that `load` takes, or of a run of this package.
+def model_of(
+    source: str, num_classes: int | None = None, num_heads: int | None = None,
+) -> ViT:
+    """The model of a file or a name that `load` takes, in the sizes of its own, or of a run of this
+    package, which has its own classes.
 
-    Raises WeightsError as `load` does, and where no variant has the source's sizes; CheckpointError
-    for a run of ours that cannot be used.
+    num_classes, num_heads: as in `load`.
+    Raises WeightsError as `load` does; CheckpointError for a run of ours that cannot be used.
     """
-    if is_run(source):
-        return utils.load_model(source)[0]
-    settings = infer_settings(*identify_layout(open_source(source)))
-    variant = variant_name(settings)
-    if variant is None:
-        raise WeightsError(f"no variant has these sizes: {settings}; build a ViT and fill it by "
-                           "weights.load")
-    return load(variant, source)
+    if not is_run(source):
+        return load(None, source, num_classes=num_classes, num_heads=num_heads)
+    model = utils.load_model(source)[0]
+    if num_heads not in (None, model.settings["num_heads"]):
+        raise WeightsError(f"num_heads is {model.settings['num_heads']} in {source}, "
+                           f"not {num_heads}")
+    return model
 
 
 def is_run(source: str) -> bool:
     """Whether this is a run folder or a checkpoint of this package, or a model that it brings."""
-    return Path(source).is_dir() or utils.is_checkpoint(utils.checkpoint_file(source))
+    folder = Path(source)
+    if folder.is_dir():
+        return not (folder / "config.json").exists()  # which transformers and timm write
+    return utils.is_checkpoint(utils.checkpoint_file(source))
 
 
 def variant_name(settings: dict[str, Any]) -> str | None:
@@ -276,3 +307,14 @@ def variant_name(settings: dict[str, Any]) -> str | None:
         if all(settings.get(key, value) == value for key, value in sizes.items()):
             return f"{name}/{settings['patch_size']}"
     return None
+
+
+def our_name(name: str) -> str | None:
+    """The variant that another library calls so, "B/16" for vit_b_16, vit_base_patch16_224 or
+    google/vit-base-patch16-224; None for any other name."""
+    found = re.fullmatch(r"(?:.*[/:])?(?:vit|deit)[-_](tiny|small|base|large|huge|ti|[sblh])"
+                         r"[-_/](?:patch)?(\d+)(?:[-_./].*)?", name, re.IGNORECASE)
+    if not found:
+        return None
+    letter = "Ti" if found[1].lower().startswith("t") else found[1][0].upper()
+    return f"{letter}/{found[2]}"

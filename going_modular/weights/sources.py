@@ -4,8 +4,11 @@ which reads one tensor at a time.
 Files are read lazily: their headers give all shapes, so that what does not fit is refused before
 any tensor is read, and the tensors can go into a model one by one.
 """
+import hashlib
 import importlib
 import json
+import re
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +22,16 @@ from PIL import Image
 from torch import nn
 
 from going_modular import utils
-from going_modular.datasets.images import reason_of
+from going_modular.datasets.downloads import fetch
+from going_modular.datasets.images import DataError, reason_of
 from going_modular.utils import sides, size_of
 from going_modular.weights.layouts import GetTensor
 from going_modular.weights.preprocessing import Preprocessing
 
+SUFFIXES = (".npz", ".safetensors", ".pth", ".pt", ".bin")  # of files that hold weights
+# transformers' names for the two forms of GELU that a ViT of ours has.
+GELUS = {"gelu": "erf", "gelu_python": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh",
+         "gelu_python_tanh": "tanh", "gelu_fast": "tanh", "gelu_accurate": "tanh"}
 METADATA = "going_modular"  # the entry of a .safetensors header that says what no tensor tells
 
 
@@ -78,17 +86,30 @@ def open_source(source: Mapping[str, Any] | nn.Module | str | Path) -> Source:
     if not isinstance(source, (str, Path)):
         raise WeightsError("a source is a file, a name, a module or its state dict, not "
                            f"{type(source).__name__}")
+    if str(source).startswith(("http://", "https://", "gs://")):
+        return _open_address(str(source))
     library, colon, name = str(source).partition(":")
     if colon and library in DOWNLOADERS:
         return _download(library, name)
     path, part = _split_part(str(source))
+    if path.is_dir():
+        return _open_folder(path)
     if not path.is_file():
-        raise WeightsError(f"there is no file {path}; a name that is downloaded starts with "
-                           f"{', '.join(f'{library}:' for library in DOWNLOADERS)}")
+        raise WeightsError(f"there is no file {path}; " + _likely_name(str(source)))
     opener = {".npz": _open_npz, ".safetensors": _open_safetensors}.get(path.suffix, _open_pickle)
     opened = opener(path)
     opened.where, opened.part = str(path), part
     return opened
+
+
+def _likely_name(source: str) -> str:
+    """What somebody meant who gave a name that is no file: one of a library, without the library."""
+    for library, pattern in (("torchvision", r"vit_[blh]_\d+(/\w+)?"), ("timm", r"(vit|deit)\w*_patch\d+.*"),
+                             ("transformers", r"[\w-]+/[\w.-]*vit[\w.-]*")):
+        if re.fullmatch(pattern, source):
+            return f"did you mean {library}:{source}?"
+    return ("a name that is downloaded starts with "
+            + ", ".join(f"{library}:" for library in DOWNLOADERS))
 
 
 def _split_part(source: str) -> tuple[Path, str | None]:
@@ -211,6 +232,84 @@ def _open_pickle(path: Path) -> Source:
     return _open_state_dict(state, str(path))
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("no JSON object")
+        return values
+    except FileNotFoundError:
+        raise WeightsError(f"there is no {path.name} in {path.parent}: neither transformers nor "
+                           "timm has written this folder") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {reason_of(error)}") from None
+
+
+def _open_folder(folder: Path) -> Source:
+    """A folder that save_pretrained of transformers, or save_for_hf of timm, has written."""
+    config = _read_json(folder / "config.json")
+    if "architecture" in config:  # timm
+        return _download("timm", f"local-dir:{folder}")
+    if config.get("model_type") != "vit":
+        raise WeightsError(f"{folder} holds a model of the type {config.get('model_type')!r}; of "
+                           "transformers' models only those of the type 'vit' can be loaded")
+    activation = config.get("hidden_act", "gelu")
+    if activation not in GELUS:
+        raise WeightsError(f"the activation in {folder} is {activation}; a ViT of ours has GELU: "
+                           f"{', '.join(GELUS)}")
+    source = _open_shards(folder)
+    # Where the file does not say one, transformers takes its own default.
+    source.settings = {
+        "layer_norm_eps": config.get("layer_norm_eps", 1e-12), "gelu": GELUS[activation],
+        "num_heads": config.get("num_attention_heads", 12),
+        "image_size": size_of(*sides(config.get("image_size", 224)))}
+    if (file := folder / "preprocessor_config.json").exists():
+        source.preprocessing = _preprocessing_of_transformers(_read_json(file))
+    return source
+
+
+def _open_shards(folder: Path) -> Source:
+    """The weights in a folder of transformers, in one file or in several with an index."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            source = open_source(folder / name)
+        elif index.is_file():
+            source = _joined(folder, _read_json(index).get("weight_map", {}))
+        else:
+            continue
+        source.where = str(folder)
+        return source
+    raise WeightsError(f"there are no weights in {folder}, neither model.safetensors nor "
+                       "pytorch_model.bin")
+
+
+def _joined(folder: Path, file_of: dict[str, str]) -> Source:
+    """Several files of a folder as one source. file_of: the file of each tensor."""
+    shards = {file: open_source(folder / Path(file).name) for file in {*file_of.values()}}
+    if missing := [name for name, file in file_of.items() if name not in shards[file].meta_tensors]:
+        raise WeightsError(f"the index of the weights names {missing[0]}, which {file_of[missing[0]]} "
+                           "does not hold")
+    meta_tensors = {name: shards[file].meta_tensors[name] for name, file in file_of.items()}
+    return Source(meta_tensors, lambda name: shards[file_of[name]].get(name), lazy=True)
+
+
+def _preprocessing_of_transformers(config: dict[str, Any]) -> Preprocessing:
+    """What a preprocessor_config.json says; transformers scales tensors."""
+    crop_pct, size = None, config.get("size")
+    if config.get("do_center_crop") and isinstance(size, dict):
+        # The size is of the short side, or of a square.
+        crop = config["crop_size"]
+        crop_pct = ((crop["height"] if isinstance(crop, dict) else crop)
+                    / size.get("shortest_edge", size.get("height")))
+    mean, std = config.get("image_mean", (0.5,) * 3), config.get("image_std", (0.5,) * 3)
+    if not config.get("do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    return Preprocessing(
+        crop_pct, interpolation=Image.Resampling(config.get("resample", 2)).name.lower(),
+        mean=tuple(mean), std=tuple(std), resizer="tensor")
+
+
 def import_optional(library: str, purpose: str) -> ModuleType:
     """Import a library that only some uses need.
 
@@ -226,11 +325,37 @@ def import_optional(library: str, purpose: str) -> ModuleType:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Downloads: each library fetches the weights that it publishes, and says how images are prepared
+# Downloads: from an address, or from where each library publishes its weights
+
+
+def _open_address(address: str) -> Source:
+    """A file on the web, downloaded once, into the folder where PyTorch keeps such files."""
+    if address.startswith("gs://"):  # as the paper's authors give theirs
+        address = address.replace("gs://", "https://storage.googleapis.com/", 1)
+    name = Path(urllib.parse.urlparse(address).path).name
+    if Path(name).suffix not in SUFFIXES:
+        raise WeightsError(f"{address} is no address of a file of weights, which ends in "
+                           f"{', '.join(SUFFIXES)}")
+    # Files of different addresses often have the same name.
+    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{digest}-{name}"
+    if not path.exists():
+        print(f"weights: downloading {address} ...", flush=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            utils.write_atomically(path, lambda temporary: fetch(address, temporary))
+        except (DataError, OSError) as error:
+            raise WeightsError(f"{address} cannot be had: {reason_of(error)}") from None
+    try:
+        opened = open_source(path)
+    except WeightsError as error:
+        path.unlink()  # so that the next try downloads it again
+        raise WeightsError(f"{address} gives no weights: {error}") from None
+    opened.where = address
+    return opened
 
 
 def _download(library: str, name: str) -> Source:
-    import_optional(library, f"download {name}")
     try:
         return DOWNLOADERS[library](name)
     except WeightsError:
@@ -253,23 +378,23 @@ def _download_torchvision(name: str) -> Source:
 
 
 def _download_timm(name: str) -> Source:
-    import timm
-
+    timm: Any = import_optional("timm", f"download {name}")
     return _open_module(timm.create_model(name, pretrained=True))
 
 
 def _download_transformers(name: str) -> Source:
-    import transformers
+    if Path(name).is_dir():
+        return _open_folder(Path(name))
+    hub: Any = import_optional("huggingface_hub", f"download {name}")
 
-    source = _open_module(transformers.ViTForImageClassification.from_pretrained(name))
-    processor = transformers.AutoImageProcessor.from_pretrained(name)
-    crop_pct = None
-    if getattr(processor, "do_center_crop", False):
-        size = processor.size  # of the short side, or of a square
-        crop_pct = processor.crop_size["height"] / size.get("shortest_edge", size.get("height"))
-    source.preprocessing = Preprocessing(
-        crop_pct, interpolation=Image.Resampling(processor.resample).name.lower(),
-        mean=tuple(processor.image_mean), std=tuple(processor.image_std))
+    def fetched(*files: str) -> Path:
+        return Path(hub.snapshot_download(name, allow_patterns=["*config.json", *files]))
+
+    folder = fetched("model*.safetensors", "model.safetensors.index.json")
+    if not [*folder.glob("model*.safetensors")]:
+        folder = fetched("pytorch_model*.bin", "pytorch_model.bin.index.json")
+    source = _open_folder(folder)
+    source.where = f"transformers:{name}"
     return source
 
 
