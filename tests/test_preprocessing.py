@@ -165,9 +165,8 @@ def test_weights_of_one_channel_start_a_training_on_photos(tmp_path, photo):
     model = prepared(in_channels=1)
     weights.save_as(model, "timm", tmp_path / "grey.safetensors")
     start = train.pretrained_model({"weights": str(tmp_path / "grey.safetensors")}, {})
-    pixels = OF_A_RUN.sized(32)(photo)[None]
     ours, theirs = {}, {}
-    start(pixels, intermediates=ours)
+    start(start.preprocessing(photo)[None], intermediates=ours)
     model(model.preprocessing(photo)[None], intermediates=theirs)
     torch.testing.assert_close(ours["encoder"], theirs["encoder"], atol=0.02, rtol=0.02)
     five = ViT(**SIZES, in_channels=5)
