@@ -7,6 +7,7 @@ const OWN_KEY = "explorer-picture"; // the reader's picture, kept in this tab fo
 /** Show the state. The result is kept for what is asked of it later, such as one pair of tokens. */
 function show() {
   const model = currentModel(), found = (show.found = result());
+  if (state.screen !== "intervene") swapFirst = null;
   find("#model").value = state.model;
   const right = model.accuracy === null ? "" : ` It is right on ${percent(model.accuracy)} of the test pictures.`;
   find("#about").textContent = `This one has seen ${model.seen}, and nothing else: it knows ${model.class_names.length} classes.${right}`
@@ -120,7 +121,7 @@ function buildNavigation() {
       if (screen === "tour") goTo(1);
       else change({ screen, tour: 0 });
     },
-  }, element("span", { "aria-hidden": "true" }, `${i + 1}`), ` ${screen}`))));
+  }, element("span", { "aria-hidden": "true" }, `${i + 1}`), ` ${screen[0].toUpperCase()}${screen.slice(1)}`))));
 }
 
 async function start() {

@@ -23,7 +23,7 @@ TRAINED = HERE.parent / "going_modular" / "weights" / "trained"
 SCRIPTS = ("vit.js", "preprocess.js", "state.js", "charts.js", "stage.js", "screens.js",
            "intervene.js", "tour.js", "app.js")
 # Where the three dishes of the drawn set are shown twice, and some other dishes once.
-DRAWN = [("drawn", label, index) for index in (0, 1) for label in range(3)]
+DRAWN = [("drawn", label, index) for index in (1, 0) for label in range(3)]
 DRAWN += [("drawn10", SETS["drawn10"].classes.index(name), 0) for name in ("burger", "donuts", "ramen")]
 PHOTOS = {"coffee": "photo of a cup of coffee: Rachel Michetti, CC0",
           "cat": "photo of a cat: Stefan van der Walt, CC0"}

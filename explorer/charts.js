@@ -6,7 +6,7 @@ function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false && value != null) made.setAttribute(name, value === true ? "" : value);
+    else if (name.startsWith("aria-") || value !== false) made.setAttribute(name, value);
   }
   made.append(...children);
   return made;
@@ -61,21 +61,21 @@ function bars(rows) {
 }
 
 /** Lines over 0 ... 1: series of {name, kind, points: [[x, y], ...]}, x and y in 0 ... 1. */
-function lineChart(series, { label, xLabel, yLabel, xTicks, guess }) {
-  const W = 560, H = 250, left = 46, right = 12, top = 10, bottom = 42;
+function lineChart(series, { width: W, label, xLabel, yLabel, xTicks, guess }) {
+  const H = 250, left = 54, right = 12, top = 10, bottom = 42;
   const X = (x) => left + x * (W - left - right), Y = (y) => top + (1 - y) * (H - top - bottom);
   const chart = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": label, class: "chart" });
   for (const y of [0, 0.5, 1]) {
     chart.append(svg("line", { x1: left, x2: W - right, y1: Y(y), y2: Y(y), class: "axis" }),
       svg("text", { x: left - 8, y: Y(y) + 5, "text-anchor": "end" }, `${100 * y} %`));
   }
-  if (guess) chart.append(svg("line", { x1: left, x2: W - right, y1: Y(guess), y2: Y(guess), class: "guess" }));
+  chart.append(svg("line", { x1: left, x2: W - right, y1: Y(guess), y2: Y(guess), class: "guess" }));
   for (const [x, tick] of xTicks)
     chart.append(svg("text", { x: X(x), y: H - bottom + 18, "text-anchor": "middle" }, tick));
   chart.append(svg("text", { x: (left + W - right) / 2, y: H - 4, "text-anchor": "middle" }, xLabel));
   for (const { kind, points } of series)
     chart.append(svg("polyline", { class: kind, points: points.map(([x, y]) => `${X(x).toFixed(1)},${Y(y).toFixed(1)}`).join(" ") }));
-  const legend = element("p", { class: "legend" }, ...series.map(({ name, kind }) =>
+  const legend = element("p", { class: "legend" }, ...[...series, { name: "a guess", kind: "guess" }].map(({ name, kind }) =>
     element("span", {}, element("span", { class: `swatch ${kind}` }), ` ${name} `)));
   return element("figure", {}, element("figcaption", { class: "label" }, yLabel), chart, legend);
 }

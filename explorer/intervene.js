@@ -16,12 +16,10 @@ function togglePatches(patches, hide, remember = true) {
 function swapWith(patch) {
   if (swapFirst === null) {
     swapFirst = patch;
-    find(`[data-patch="${patch}"]`).classList.add("first");
-    return;
+    return show();
   }
   const order = currentOrder();
   [order[swapFirst], order[patch]] = [order[patch], order[swapFirst]];
-  find(`[data-patch="${swapFirst}"]`).classList.remove("first");
   swapFirst = null;
   intervene({ order });
 }
@@ -60,11 +58,7 @@ function hideQuarter(order) {
   intervene({ hidden: order.slice(0, Math.round(order.length / 4)).sort((a, b) => a - b) });
 }
 
-function drawIntervene(found) {
-  const names = currentModel().class_names, before = softmax(unchanged().logits), after = softmax(found.logits);
-  const best = [...before.keys()].sort((a, b) => Math.max(before[b], after[b]) - Math.max(before[a], after[a])).slice(0, 3);
-  find("#compare").replaceChildren(element("p", { class: "label" }, "Now, and as a mark what it was on the unchanged picture"),
-    ...bars(best.map((i) => ({ name: names[i], share: after[i], before: before[i] }))));
+function drawIntervene() {
   for (const input of document.querySelectorAll("input[name=mode]")) input.checked = input.value === state.mode;
   find("#positions").checked = state.positions;
   for (const button of document.querySelectorAll('#panel [data-act="undo"]')) button.disabled = !past.length;
@@ -162,7 +156,7 @@ async function drawMeasured() {
     lineChart([{ name: "most attended first", kind: "most", points: points(most) },
       { name: "at random", kind: "random", points: points(random) },
       { name: "least attended first", kind: "least", points: points(least) }],
-    { label: `Probability of ${name} against the number of removed patches`, yLabel: `probability of ${name}`,
+    { width: Math.min(620, find("#panel").clientWidth), label: `Probability of ${name} against the number of removed patches`, yLabel: `probability of ${name}`,
       xLabel: "patches removed", xTicks: [0, 0.25, 0.5, 0.75, 1].map((x) => [x, Math.round(x * count)]),
       guess: 1 / currentModel().class_names.length }),
     element("div", { class: "pair" },

@@ -96,7 +96,8 @@ function drawTokens({ intermediates }) {
 function attentionRow({ intermediates }, map = state.map) {
   const asks = state.token ? intermediates.keep.indexOf(state.token - 1) + 1 : 0;
   if (state.token && !asks) return null;
-  if (map.startsWith("rollout")) return rollout(intermediates.blocks, map === "rollout")[asks];
+  if (map.startsWith("rollout"))
+    return ((intermediates[map] ??= rollout(intermediates.blocks, map === "rollout"))[asks]);
   const [layer, head] = map.split("."), { attention } = intermediates.blocks[layer];
   if (head !== "mean") return attention[head][asks];
   return attention[0][asks].map((_, token) => attention.reduce((sum, one) => sum + one[asks][token], 0) / attention.length);
@@ -175,7 +176,7 @@ function drawPrediction({ logits, intermediates }) {
   const [final] = best;
   const rows = intermediates.answers.map((answer, layer) => {
     const here = softmax(answer), top = here.indexOf(Math.max(...here));
-    return element("tr", {}, element("th", { scope: "row" }, layer ? `after layer ${layer}` : "before layer 1"),
+    return element("tr", {}, element("th", { scope: "row" }, layer ? `layer ${layer}` : "input"),
       element("td", {}, `${readable(names[top])}, ${percent(here[top])}`),
       element("td", {}, ...bars([{ name: "", share: here[final] }])));
   });

@@ -42,10 +42,13 @@ function drawStage(found) {
   find("#class-token").setAttribute("aria-pressed", state.token === 0);
 
   const light = state.screen === "attention" ? attentionOf(found) : null;
+  const toClass = light && attentionRow(found)?.[0];
+  find("#class-token").textContent = toClass === undefined || toClass === null ? "class token" : `class token: ${percent(toClass)}`;
   const largest = light && (Math.max(...light.filter((x) => x !== undefined)) || 1);
   [...find("#grid").children].forEach((button, patch) => {
     const gone = state.mode === "remove" && state.hidden.includes(patch);
     button.classList.toggle("gone", gone);
+    button.classList.toggle("first", patch === swapFirst);
     button.style.setProperty("--dark", light && !gone ? (0.86 * (1 - light[patch] / largest)).toFixed(3) : 0);
     if (asks) button.setAttribute("aria-pressed", state.token === patch + 1);
     else if (state.screen === "intervene") button.setAttribute("aria-pressed", state.hidden.includes(patch));
@@ -59,12 +62,13 @@ function drawStage(found) {
   if (!reached) find("#grid").children[Math.max(0, state.token - 1)].tabIndex = 0;
 
   const shares = softmax(found.logits), { class_names: names } = currentModel();
-  const best = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 3);
-  const [answer] = best, text = `${readable(names[answer])}, ${percent(shares[answer])}`;
+  const answer = argmax(shares), text = `${readable(names[answer])}, ${percent(shares[answer])}`;
   if (find("#answer strong").textContent !== text) find("#answer strong").textContent = text;
-  find("#answer .bars").replaceChildren(...bars(best.map((i) => ({ name: names[i], share: shares[i] }))));
-
-  find("#changes").hidden = !isChanged();
+  // Where something is changed, a mark on each bar shows what it was before.
+  const before = isChanged() ? softmax(unchanged().logits) : null, height = (i) => Math.max(shares[i], before?.[i] ?? 0);
+  const best = [...shares.keys()].sort((a, b) => height(b) - height(a)).slice(0, 3);
+  find("#answer .bars").replaceChildren(...bars(best.map((i) => ({ name: names[i], share: shares[i], before: before?.[i] }))));
+  find("#changes").hidden = !before;
   find("#changes span").textContent = describeChanges();
 }
 
@@ -76,7 +80,7 @@ function describeChanges() {
   if (moved) parts.push(`${plural(moved, "patch")} moved`);
   if (!positions) parts.push("no positions");
   if (off.size) parts.push(`${plural(off.size, "part")} off`);
-  return `Changed: ${parts.join(", ")}.`;
+  return `Changed: ${parts.join(", ")}. A mark on each bar shows what it was before.`;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -129,6 +133,7 @@ function watchStage() {
   };
   grid.addEventListener("pointerover", read);
   grid.addEventListener("focusin", read);
+  grid.addEventListener("pointerleave", () => readPair(null));
   find("#class-token").addEventListener("click", () => change({ token: 0 }));
   for (const name of ["pointerover", "focus"]) find("#class-token").addEventListener(name, () => readPair(0));
 }

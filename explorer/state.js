@@ -3,6 +3,7 @@
 
 const MODELS = JSON.parse(document.getElementById("models").textContent);
 const PICTURES = JSON.parse(document.getElementById("pictures").textContent);
+const TOUR_STEPS = 8;
 const SCREENS = ["picture", "tokens", "attention", "intervene", "prediction"];
 
 // How each field is written into the address, and read out of it. A field at its default is left out.
@@ -45,6 +46,7 @@ function readAddress() {
   if (found.picture !== "own" && !PICTURES.some(({ name }) => name === found.picture)) found.picture = PICTURES[0].name;
   if (found.mode !== "grey") found.mode = "remove";
   if (found.token > patches) found.token = 0;
+  if (found.tour > TOUR_STEPS) found.tour = 0;
   const [layer, head] = found.map.split(".");
   const isMap = Number(layer) < layers && (head === "mean" || Number(head) < heads);
   if (!isMap && !found.map.startsWith("rollout")) found.map = "0.0";

@@ -7,19 +7,24 @@
 function linear(x, { weight, bias }) {
   const sizeOut = bias.length, sizeIn = weight.length / sizeOut, rows = x.length / sizeIn;
   const result = new Float64Array(rows * sizeOut);
-  for (let row = 0; row < rows; row++) {
-    for (let out = 0; out < sizeOut; out++) {
-      const a = row * sizeIn, b = out * sizeIn;
-      // Four sums at once: a processor need not wait for one addition before the next.
-      let sum0 = bias[out], sum1 = 0, sum2 = 0, sum3 = 0, i = 0;
-      for (; i + 3 < sizeIn; i += 4) {
-        sum0 += x[a + i] * weight[b + i];
-        sum1 += x[a + i + 1] * weight[b + i + 1];
-        sum2 += x[a + i + 2] * weight[b + i + 2];
-        sum3 += x[a + i + 3] * weight[b + i + 3];
+  for (let out = 0; out < sizeOut; out++) {
+    const w = weight.subarray(out * sizeIn, (out + 1) * sizeIn);
+    // Four rows share each weight that is read, and their sums need not wait for one another. Where
+    // the rows end, the last one is computed again.
+    for (let row = 0; row < rows; row += 4) {
+      const r1 = Math.min(row + 1, rows - 1), r2 = Math.min(row + 2, rows - 1), r3 = Math.min(row + 3, rows - 1);
+      const x0 = row * sizeIn, x1 = r1 * sizeIn, x2 = r2 * sizeIn, x3 = r3 * sizeIn;
+      let y0 = bias[out], y1 = y0, y2 = y0, y3 = y0;
+      for (let i = 0; i < sizeIn; i++) {
+        y0 += w[i] * x[x0 + i];
+        y1 += w[i] * x[x1 + i];
+        y2 += w[i] * x[x2 + i];
+        y3 += w[i] * x[x3 + i];
       }
-      for (; i < sizeIn; i++) sum0 += x[a + i] * weight[b + i];
-      result[row * sizeOut + out] = sum0 + sum1 + sum2 + sum3;
+      result[row * sizeOut + out] = y0;
+      result[r1 * sizeOut + out] = y1;
+      result[r2 * sizeOut + out] = y2;
+      result[r3 * sizeOut + out] = y3;
     }
   }
   return result;
@@ -46,10 +51,11 @@ function softmax(scores) {
 
 /** The error function, by a series whose terms are all of one sign, so that nothing cancels. */
 function erf(x) {
-  if (Math.abs(x) > 6) return Math.sign(x);
-  let term = x, sum = x;
-  for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); n++) sum += term *= (2 * x * x) / (2 * n + 1);
-  return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
+  const size = Math.abs(x);
+  if (size > 6) return Math.sign(x);
+  let term = size, sum = size;
+  for (let n = 3; term > 1e-16 * sum; n += 2) sum += term *= (2 * x * x) / n;
+  return Math.sign(x) * (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
 }
 
 const gelu = (x) => 0.5 * x * (1 + erf(x / Math.SQRT2));
