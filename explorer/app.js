@@ -9,9 +9,7 @@ function show() {
   const model = currentModel(), found = (show.found = result());
   if (state.screen !== "intervene") swapFirst = null;
   find("#model").value = state.model;
-  const right = model.accuracy === null ? "" : ` It is right on ${percent(model.accuracy)} of the test pictures.`;
-  find("#about").textContent = `This one has seen ${model.seen}, and nothing else: it knows ${model.class_names.length} classes.${right}`
-    + " It runs in this page, on your machine.";
+  find("#about").textContent = aboutModel(model);
   find("#parameters").textContent = model.parameters.reduce((sum, [, size]) => sum + size, 0).toLocaleString("en");
   for (const link of document.querySelectorAll("#screens a")) {
     const here = link.dataset.screen === (state.tour ? "tour" : state.screen);
@@ -23,6 +21,15 @@ function show() {
   drawTour();
   drawStage(found);
   DRAW[state.screen](found);
+}
+
+/** What a model has seen, and how often it is right. */
+function aboutModel({ seen, results, class_names: names }) {
+  const { train_images: trained, test_images: tested, test_accuracy: accuracy } = results;
+  const count = trained ? `${trained.toLocaleString("en")} ` : "";
+  const right = accuracy ? ` On ${tested.toLocaleString("en")} test pictures it is right ${percent(accuracy)} of the time.` : "";
+  return `A trained model that runs in this page, on your machine. It has seen ${count}${seen}, and nothing else; `
+    + `of any picture it can only say which of its ${names.length} classes it looks like.${right}`;
 }
 
 /** Redraw buttons, and give the focus back to the one that had it. */

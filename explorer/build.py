@@ -2,8 +2,9 @@
 
 python -m explorer.build [CHECKPOINT ...] [--output FILE] [--notebooks ADDRESS]
 
-Without checkpoints the page gets those that come with the package. It needs no server and loads
-nothing: scripts, style, pictures and weights (half precision) are in the page.
+A checkpoint is a file, the folder of a run, or the name of a model that comes with the package;
+without one, the page gets those of MODELS that are there. It needs no server and loads nothing:
+scripts, style, pictures and weights (half precision) are in the page.
 """
 import argparse
 import base64
@@ -14,26 +15,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import RESULTS
 from going_modular import utils
 from going_modular.drawn.sets import SETS, draw_picture
 from notebooks.address import address
 
 HERE = Path(__file__).parent
-TRAINED = HERE.parent / "going_modular" / "weights" / "trained"
+# The package's models that the page shows, and what they have seen.
+MODELS = {
+    "drawn_food": "drawings of pizza, steak and sushi",
+    "food98": "photos of 98 dishes: Food-101 without pizza, steak and sushi",
+}
 SCRIPTS = ("vit.js", "preprocess.js", "state.js", "charts.js", "stage.js", "screens.js",
            "intervene.js", "tour.js", "app.js")
-# Where the three dishes of the drawn set are shown twice, and some other dishes once.
+# (data set, label, index): the three dishes of `drawn` twice, and some other dishes once.
 DRAWN = [("drawn", label, index) for index in (1, 0) for label in range(3)]
-DRAWN += [("drawn10", SETS["drawn10"].classes.index(name), 0) for name in ("burger", "donuts", "ramen")]
+DRAWN += [("drawn10", SETS["drawn10"].classes.index(dish), 0)
+          for dish in ("burger", "donuts", "ramen")]
 PHOTOS = {"coffee": "photo of a cup of coffee: Rachel Michetti, CC0",
           "cat": "photo of a cat: Stefan van der Walt, CC0"}
 DRAWN_SIZE = 192  # pixels; the model sees them scaled down, as it does photos
-# What a model has seen, by the name of its data set.
-SEEN = {
-    "drawn": "drawings of pizza, steak and sushi, made by a program",
-    "drawn10": "drawings of ten dishes, made by a program",
-    "food101_64": "photos of 98 dishes: Food-101 without pizza, steak and sushi",
-}
 
 
 def as_json(value: Any) -> str:
@@ -45,27 +46,38 @@ def as_base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def describe(checkpoint: Path) -> tuple[dict[str, Any], str]:
+def results_of(checkpoint: Path) -> dict[str, Any]:
+    """The results of the run that a checkpoint comes from; {} where they are not to be found."""
+    packaged = checkpoint.parent == utils.TRAINED
+    file = (RESULTS / f"trained_{checkpoint.stem}.json" if packaged
+            else checkpoint.parent / "results.json")
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def describe(source: str) -> tuple[dict[str, Any], str]:
     """What the page needs to know of a model, and its weights: half precision in base64, in the
     order of `parameters`.
 
     Raises ValueError for a model that the page can't run: vit.js has the class token, a linear
     head and the exact GELU alone.
     """
+    checkpoint = utils.checkpoint_file(source)
     model, info = utils.load_model(checkpoint)
-    settings, history = model.settings, utils.read_checkpoint(checkpoint).get("history")
+    settings, results = model.settings, results_of(checkpoint)
     needed = dict(pool="token", gelu="erf", representation_size=None, in_channels=3)
     for name, value in needed.items():
         if settings[name] != value:
-            raise ValueError(f"{checkpoint} has {name}={settings[name]!r}, and the explorer runs "
+            raise ValueError(f"{source} has {name}={settings[name]!r}, and the explorer runs "
                              f"models with {name}={value!r} alone: choose another checkpoint")
-    data = Path(str(info.settings.get("data"))).name
+    name = checkpoint.parent.name if checkpoint.name == "last.pt" else checkpoint.stem
     weights = {name: tensor.half().numpy() for name, tensor in model.state_dict().items()}
     description = dict(
-        name=checkpoint.stem, title=checkpoint.stem.replace("_", " "), seen=SEEN.get(data, data),
-        accuracy=history[-1]["test_acc"] if history else None, class_names=info.class_names,
-        settings=settings, parameters=[[name, array.size] for name, array in weights.items()])
-    return description, as_base64(b"".join(array.astype("<f2").tobytes() for array in weights.values()))
+        name=name, title=name.replace("_", " "), class_names=info.class_names, settings=settings,
+        seen=MODELS.get(name, str(info.settings.get("data"))),
+        results={key: results.get(key) for key in ("train_images", "test_images", "test_accuracy")},
+        parameters=[[name, array.size] for name, array in weights.items()])
+    halves = b"".join(array.astype("<f2").tobytes() for array in weights.values())
+    return description, as_base64(halves)
 
 
 def pictures() -> Iterator[dict[str, str]]:
@@ -77,20 +89,23 @@ def pictures() -> Iterator[dict[str, str]]:
         yield dict(name=f"{dish}{index + 1}", text=f"drawing of {dish.replace('_', ' ')}",
                    data=as_base64(file.getvalue()))
     for name, text in PHOTOS.items():
-        yield dict(name=name, text=text, data=as_base64((HERE / f"pictures/{name}.webp").read_bytes()))
+        content = (HERE / "pictures" / f"{name}.webp").read_bytes()
+        yield dict(name=name, text=text, data=as_base64(content))
 
 
-def page(checkpoints: Sequence[Path], notebooks: str) -> str:
+def page(sources: Sequence[str], notebooks: str) -> str:
     """The whole page. notebooks: the address of a notebook, with {name} for its name.
 
     Raises ValueError for a checkpoint that can't be used.
     """
-    models = [describe(checkpoint) for checkpoint in checkpoints]
-    blocks = [f'<script type="application/json" id="models">{as_json([m for m, _ in models])}</script>',
-              f'<script type="application/json" id="pictures">{as_json([*pictures()])}</script>']
+    models = [describe(source) for source in sources]
+    data = {"models": [model for model, _ in models], "pictures": [*pictures()]}
+    blocks = [f'<script type="application/json" id="{name}">{as_json(value)}</script>'
+              for name, value in data.items()]
     blocks += [f'<script type="text/plain" id="weights-{model["name"]}">{weights}</script>'
                for model, weights in models]
-    blocks += [f"<script>\n{(HERE / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS]
+    blocks += [f"<script>\n{(HERE / name).read_text(encoding='utf-8')}</script>"
+               for name in SCRIPTS]
     html = (HERE / "index.html").read_text(encoding="utf-8")
     html = html.replace("{{style}}", (HERE / "style.css").read_text(encoding="utf-8"))
     for name in sorted(path.stem for path in (HERE.parent / "notebooks").glob("[0-9]*.ipynb")):
@@ -102,18 +117,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 2 after an error, which is printed."""
     parser = argparse.ArgumentParser("python -m explorer.build",
                                      description="Write the explorer, one HTML page.")
-    parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT",
-                        help="trained models; default: those that come with the package")
+    parser.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT",
+                        help="checkpoints, folders of runs, or names of models that come with the "
+                        f"package; default: those of {', '.join(MODELS)} that are there")
     parser.add_argument("--output", type=Path, default=HERE / "dist" / "explorer.html",
                         metavar="FILE", help="default: explorer/dist/explorer.html")
     parser.add_argument("--notebooks", metavar="ADDRESS",
                         default=f"https://github.com/{address()}/blob/main/notebooks/{{name}}.ipynb",
                         help="where links to the notebooks lead, with {name} for a notebook's name")
     args = parser.parse_args(argv)
-    checkpoints = args.checkpoints or sorted(TRAINED.glob("*.pt"))
+    there = [name for name in MODELS if (utils.TRAINED / f"{name}.pt").is_file()]
+    checkpoints = args.checkpoints or there
     try:
         if not checkpoints:
-            raise ValueError(f"no model in {TRAINED}: name a checkpoint, such as runs/NAME/last.pt")
+            raise ValueError(f"neither of {', '.join(MODELS)} is in {utils.TRAINED}: name a "
+                             "checkpoint, or the folder of a run")
         html = page(checkpoints, args.notebooks)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(html, encoding="utf-8")
@@ -121,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.2f} MB, "
-          f"models: {', '.join(path.stem for path in checkpoints)}")
+          f"models: {', '.join(checkpoints)}")
     return 0
 
 

@@ -13,9 +13,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from explorer import build
 from PIL import Image
 
+from explorer import build
 from going_modular.datasets.images import read_image
 from going_modular.datasets.views import eval_transform
 from going_modular.drawn.sets import draw_set
@@ -40,13 +40,14 @@ def save_checkpoint(file, **settings):
             parameter.add_(torch.randn(parameter.shape, generator=torch.manual_seed(parameter.numel())), alpha=0.1)
     names = [f"dish_{i}" for i in range(settings["num_classes"])]
     torch.save({"model": model.state_dict(), "architecture": model.settings, "settings": {"data": "drawn"},
-                "class_names": names, "epoch": 1, "history": [{"test_acc": 0.875}]}, file)
+                "class_names": names, "epoch": 1}, file)
     return file
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
+    (folder / "results.json").write_text('{"train_images": 1200, "test_images": 800, "test_accuracy": 0.875}')
     return [save_checkpoint(folder / "main.pt", image_size=64, patch_size=8, num_classes=3, num_layers=4,
                             hidden_size=96, mlp_size=384, num_heads=3),
             save_checkpoint(folder / "small.pt", image_size=24, patch_size=6, num_classes=7, num_layers=2,
@@ -150,7 +151,7 @@ ASK = """([images, options]) => images.flatMap((image) => {
 
 
 def ask(window, model, images, **options):
-    """What the page computes: logits, embeddings, attention, answers of the layers, rollout with and without residual."""
+    """What the page computes, by name; `plain` is rollout without residual."""
     s = model.settings
     layers, classes = s["num_layers"], s["num_classes"]
     tokens = 1 + len(options.get("keep", range((s["image_size"] // s["patch_size"]) ** 2)))
@@ -240,14 +241,24 @@ def test_shuffled_and_grey_patches_are_those_of_the_same_picture_made_in_pytorch
 def test_erf_at_its_ends(window):
     window.open()
     points = torch.cat([torch.linspace(-9, 9, 181, dtype=torch.float64), torch.tensor([0.0, 1e-300])])
-    torch.testing.assert_close(window.array("(x) => x.map(erf)", points.tolist()), torch.erf(points), atol=1e-14, rtol=0)
+    found = window.array("(x) => x.map(erf)", points.tolist())
+    torch.testing.assert_close(found, torch.erf(points), atol=1e-14, rtol=0)
 
 
 def test_one_picture_takes_less_than_a_tenth_of_a_second(window):
     window.open()
-    times = window.array("""() => { const image = normalise(seenPixels()); return Array.from({length: 8}, () => {
-        const start = performance.now(); forward(currentModel(), image); return performance.now() - start; }) }""")
-    assert times.min() < 100  # the least of eight: what another program took of the processor is not ours
+    # The least of up to forty: what other programs took of the processor is not ours.
+    least = window.page.evaluate("""() => {
+        const image = normalise(seenPixels());
+        let least = Infinity;
+        for (let i = 0; i < 40 && least >= 100; i++) {
+            const start = performance.now();
+            forward(currentModel(), image);
+            least = Math.min(least, performance.now() - start);
+        }
+        return least;
+    }""")
+    assert least < 100
 
 
 def test_the_page_stays_small(html, checkpoints, tmp_path):
@@ -506,7 +517,9 @@ def test_another_model_can_be_chosen(window):
     page = window.open("screen=attention&map=3.2&token=60")
     page.select_option("#model", "small")
     assert page.evaluate("[state.map, state.token, document.querySelectorAll('[data-patch]').length]") == ["0.0", 0, 16]
-    assert "7 classes" in page.inner_text("#about") and "88 %" in page.inner_text("#about")
+    about = page.inner_text("#about")
+    for words in ("has seen 1,200 drawn,", "its 7 classes", "On 800 test pictures it is right 88 %"):
+        assert words in about
 
 
 def test_everything_works_by_keyboard_alone(window):
