@@ -26,7 +26,7 @@ from going_modular.datasets.images import (
     to_pixels,
 )
 from going_modular.datasets.layouts import list_train_and_test
-from going_modular.datasets.loading import EpochSampler, make_loader
+from going_modular.datasets.loading import EpochSampler, WorkerLoader, make_loader
 from going_modular.datasets.named import NAMES, ImageData, is_path, load
 from going_modular.datasets.views import RandomView, eval_transform, recolor, train_transform, warp
 
@@ -47,11 +47,13 @@ def create_dataloaders(train_dir: str | Path, test_dir: str | Path, transform: C
 
     transform: any callable on an RGB PIL image, for both loaders.
     Training batches are shuffled; no image is dropped.
-    Raises DataError where a folder is missing or empty, or where the two have different classes.
+    Raises DataError where a folder is missing or empty, or where the two have different classes;
+    iterating raises it at an image that can't be read, and ValueError where worker processes can't
+    start.
     """
     train, test, class_names = list_train_and_test(train_dir, test_dir)
     train_loader, test_loader = (
-        DataLoader(ImageFiles(samples, class_names, transform), batch_size, shuffle=shuffle,
-                   num_workers=num_workers, pin_memory=torch.cuda.is_available())
+        WorkerLoader(ImageFiles(samples, class_names, transform), batch_size, shuffle=shuffle,
+                     num_workers=num_workers, pin_memory=torch.cuda.is_available())
         for samples, shuffle in ((train, True), (test, False)))
     return train_loader, test_loader, class_names

@@ -3,21 +3,31 @@
     loader = make_loader(dataset, train_transform(64), batch_size=32, shuffle=True, seed=0)
     loader.batch_sampler.set_epoch(3)  # the next epoch is number 3: its order, its random numbers
 """
+import ast
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from going_modular import distributed
-from going_modular.datasets.images import ArrayImages, CachedImages, ImageSet, to_pixels
+from going_modular.datasets.images import (
+    ArrayImages,
+    CachedImages,
+    ImageSet,
+    reason_of,
+    to_pixels,
+)
 from going_modular.datasets.views import AnyView, View
 
 
@@ -143,7 +153,44 @@ def _pixels(dataset: ImageSet, index: int) -> tuple[torch.Tensor, int]:
     return to_pixels(image), label
 
 
-class ViewLoader(DataLoader):
+def _check_worker_start(dataset: Dataset) -> None:
+    """Raise ValueError where worker processes can't start: unlike forked ones they run the script
+    again, up to its guard, and are sent the data set."""
+    script, frame = sys.modules["__main__"], sys._getframe()
+    while frame.f_back and not (frame.f_code.co_name == "<module>"
+                                and frame.f_globals is vars(script)):
+        frame = frame.f_back
+    file = getattr(script, "__file__", None)  # which a notebook does not have
+    if file and frame.f_globals is vars(script):
+        statements = ast.walk(ast.parse(Path(file).read_bytes()))
+        if not any(isinstance(each, ast.If) and each.lineno <= frame.f_lineno <= (each.end_lineno or 0)
+                   for each in statements):
+            raise ValueError(f"{file}, line {frame.f_lineno}: on this system worker processes run "
+                             'the script again, so put this under `if __name__ == "__main__":`, or '
+                             "take num_workers=0")
+    try:
+        pickled = pickle.dumps(dataset)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError("on this system worker processes can't be sent a lambda, nor a function "
+                         f"inside another ({reason_of(error)}): write the transform as a def at "
+                         "the top level of a file, or take num_workers=0") from None
+    if not file and b"__main__" in pickled:
+        raise ValueError("on this system worker processes do not see what a notebook defines: "
+                         "import the transform from a file, or take num_workers=0")
+
+
+class WorkerLoader(DataLoader):
+    """A DataLoader that says in one line why its worker processes can't start, where they are not
+    forked: on macOS and Windows, and with newer Pythons."""
+
+    # torch types it as its own class of iterators, which nothing asks for.
+    def __iter__(self) -> Iterator:  # type: ignore[override]
+        if self.num_workers and not self._iterator and multiprocessing.get_start_method() != "fork":
+            _check_worker_start(self.dataset)
+        return super().__iter__()
+
+
+class ViewLoader(WorkerLoader):
     """Batches of ViewedImages, finished on `device`: workers pass on bytes, and bytes go to the
     device, a quarter of what floats would be."""
 
@@ -151,7 +198,6 @@ class ViewLoader(DataLoader):
         super().__init__(images, pin_memory=torch.device(device).type == "cuda", **options)
         self.view, self.device = images.view, device
 
-    # torch types it as its own class of iterators, which nothing asks for.
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:  # type: ignore[override]
         return map(self._finished, super().__iter__())
 
