@@ -94,12 +94,26 @@ def test_block_equals_pytorchs_encoder_layer(gelu):
     torch.testing.assert_close(ours(z), theirs(z))
 
 
-def test_the_last_blocks_short_cut_changes_nothing():
-    model, x = small_vit(), images()
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_the_last_blocks_short_cut_changes_nothing(pool):
+    model, x = small_vit(pool=pool), images()
     torch.testing.assert_close(model(x), model(x, intermediates={}))
     short = torch.autograd.grad(model(x).square().sum(), tuple(model.parameters()))
     full = torch.autograd.grad(model(x, intermediates={}).square().sum(), tuple(model.parameters()))
     torch.testing.assert_close(short, full)
+
+
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_the_short_cut_saves_what_nobody_reads(pool):
+    """Where the class token is read, the other nine of the last block need no query, no output and no MLP."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model, seen = ViT(**SMALL, pool=pool).eval(), []
+    for options in ({}, {"intermediates": {}}):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.randn(1, 3, 12, 12), **options)
+        seen.append(counter.get_flop_counts()["Global"][torch.ops.aten.addmm])  # the linear layers
+    assert seen[1] - seen[0] == (2 * 9 * (2 * 24 * 24 + 2 * 24 * 40) if pool == "token" else 0)
 
 
 @pytest.mark.parametrize("pool", ["token", "mean"])
