@@ -176,3 +176,8 @@ def test_relative_attention_pair_by_pair():
     plain = MultiheadSelfAttention(12, 3)
     plain.load_state_dict(msa.state_dict(), strict=False)
     assert torch.allclose(msa(z), plain(z), atol=1e-5)
+
+
+def test_relative_positions_start_as_small_as_the_others():
+    keys = positions.RelativeSelfAttention(tokens=200, hidden_size=64, num_heads=1).relative_keys
+    assert keys.shape == (399, 64) and keys.std().item() == pytest.approx(0.02, rel=0.05)

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
@@ -62,6 +63,31 @@ class Brightness(nn.Module):
     def forward(self, images):
         half = images.shape[-1] // 2
         return self.weight * torch.stack([images[:, 0, :, :half].mean((1, 2)), images[:, 0, :, half:].mean((1, 2))], 1)
+
+
+def test_a_classifier_of_others_gets_its_photos_as_torchvisions_weights_want_them(photo):
+    theirs = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms(crop_size=24, resize_size=24)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    ours = predictions.own_transform(nn.Linear(2, 2), (24, 24))
+    torch.testing.assert_close(ours(image), theirs(image), atol=1e-6, rtol=0)
+
+
+def test_central_crops_go_from_the_whole_down_to_065_of_the_side():
+    image = torch.rand(1, 3, 20, 20)
+    views = predictions.central_crops(image, 3)
+    assert torch.equal(views[0], image) and len(views) == 6
+    for view, side in zip(views[2::2], (16, 13)):  # 0.825 and 0.65 of 20 pixels
+        expected = v2.functional.resize(v2.functional.center_crop(image, [side]), [20, 20])
+        torch.testing.assert_close(view, expected)
+    assert all(torch.equal(mirrored, view.flip(-1)) for view, mirrored in zip(views[::2], views[1::2]))
+
+
+def test_a_sheet_of_tensors_shows_minus_one_as_black_and_one_as_white():
+    image = torch.tensor([-1.0, 0.0, 1.0, 0.5]).view(1, 2, 2).expand(3, 2, 2)
+    figure = plots.plot_predictions([image], torch.tensor([[0.2, 0.8]]), ["pizza", "steak"])
+    shown = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(shown[..., 1], [[0, 0.5], [1, 0.75]])
+    plt.close(figure)
 
 
 def test_views_average_probabilities_over_crops_and_mirror_images():

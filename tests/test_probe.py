@@ -25,6 +25,14 @@ def test_it_is_least_squares_on_standardised_features(images):
     torch.testing.assert_close(head(x).double(), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_the_default_penalty_is_ten():
+    x, labels = torch.randn(30, 6), torch.arange(30) % 3
+    torch.manual_seed(0)
+    assert torch.equal(probe.fit(x, labels, 3).weight, probe.fit(x, labels, 3, decay=10).weight)
+    assert probe.few_shot((x, labels), (x, labels), 4, draws=3) == probe.few_shot(
+        (x, labels), (x, labels), 4, draws=3, decay=10)
+
+
 def test_scale_and_shift_of_a_feature_do_not_matter():
     x, labels = torch.randn(30, 6), torch.arange(30) % 3
     scale, shift = torch.tensor([1, 10, 0.1, 5, 2, 1]), torch.tensor([0, 3, -1, 2, 0, 9])
