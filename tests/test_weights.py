@@ -93,6 +93,7 @@ def older_names(kind: str, names: list[str]) -> dict[str, str]:
     rules = {
         "torchvision": [("mlp.0", "mlp.linear_1"), ("mlp.3", "mlp.linear_2")],
         "timm": [("", "module.")],
+        "learnpytorch": [("", "_orig_mod.")],
         "transformers": [("vit.encoder.layer", "vit.layers"), ("attention.attention.query", "attention.q_proj"),
                          ("attention.attention.key", "attention.k_proj"), ("intermediate.dense", "mlp.fc1"),
                          ("attention.attention.value", "attention.v_proj"),

@@ -134,6 +134,15 @@ def test_info_reads_a_folder(folder, capsys):
     assert "transformers" in out and "LayerNorm epsilon 1e-05, GELU tanh" in out and "3 heads" in out
 
 
+def test_info_says_which_part_it_is_and_what_the_file_does_not_say(tmp_path, capsys):
+    state = {f"model.{name}": tensor for name, tensor in of_timm().state_dict().items()}
+    torch.save({"state_dict": state | {"loss.weight": torch.ones(3)}}, tmp_path / "lightning.ckpt")
+    assert main(["info", str(tmp_path / "lightning.ckpt")]) == 0
+    out = capsys.readouterr().out
+    assert "timm, those under state_dict/model., without 1 other tensors" in out
+    assert "GELU erf (not said, the default of timm: gelu, layer_norm_eps)" in out
+
+
 def test_a_folder_of_timm(tmp_path):
     theirs = parity.redraw(timm.create_model("vit_tiny_patch16_224", depth=1, img_size=32, num_classes=4))
     timm.models.save_for_hf(theirs, tmp_path, model_args={"depth": 1, "img_size": 32})

@@ -269,3 +269,48 @@ def test_a_head_of_several_layers_is_refused_or_replaced_as_a_whole():
     for num_classes in (None, 4):
         with pytest.raises(WeightsError, match="head holds Sigmoid"):
             weights.load(ours(num_classes=4), theirs, num_classes=num_classes)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models of tutorials
+
+
+class LearnPyTorch(nn.Module):
+    """The ViT of the course learnpytorch.io, by its names."""
+
+    def __init__(self):
+        super().__init__()
+        self.class_embedding = nn.Parameter(torch.randn(1, 1, 48))
+        self.position_embedding = nn.Parameter(torch.randn(1, 17, 48))
+        self.patch_embedding = nn.Module()
+        self.patch_embedding.patcher = nn.Conv2d(3, 48, 8, stride=8)
+        self.transformer_encoder = nn.Sequential(*(nn.Module() for _ in range(2)))
+        for block in self.transformer_encoder:
+            block.msa_block, block.mlp_block = nn.Module(), nn.Module()
+            block.msa_block.layer_norm = nn.LayerNorm(48)
+            block.msa_block.multihead_attn = nn.MultiheadAttention(48, 3, batch_first=True)
+            block.mlp_block.layer_norm = nn.LayerNorm(48)
+            block.mlp_block.mlp = nn.Sequential(nn.Linear(48, 96), nn.GELU(), nn.Dropout(), nn.Linear(96, 48))
+        self.classifier = nn.Sequential(nn.LayerNorm(48), nn.Linear(48, 3))
+
+    def forward(self, x):
+        x = self.patch_embedding.patcher(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_embedding.expand(len(x), -1, -1), x], dim=1) + self.position_embedding
+        for block in self.transformer_encoder:
+            y = block.msa_block.layer_norm(x)
+            x = block.msa_block.multihead_attn(y, y, y, need_weights=False)[0] + x
+            x = block.mlp_block.mlp(block.mlp_block.layer_norm(x)) + x
+        return self.classifier(x[:, 0])
+
+
+def test_the_model_of_the_best_known_course():
+    theirs, x = parity.redraw(LearnPyTorch()), images()
+    model = weights.load(None, theirs).eval()
+    assert model.settings["layer_norm_eps"] == 1e-5 and model.settings["num_classes"] == 3
+    torch.testing.assert_close(model(x), theirs(x), atol=1e-5, rtol=1e-5)
+    assert torch.equal(weights.load(None, theirs, num_classes=5)(x), torch.zeros(2, 5))
+
+
+def test_a_model_of_vit_pytorch_is_refused_by_name():
+    with pytest.raises(WeightsError, match="LayerNorms about the patch embedding, as in vit-pytorch"):
+        weights.load(ours(), {"to_patch_embedding.1.weight": torch.zeros(3), "cls_token": torch.zeros(1, 1, 3)})

@@ -14,6 +14,7 @@ from going_modular.vit import ViT, count_parameters
 from going_modular.weights.identification import identify_layout
 from going_modular.weights.layouts import LAYOUTS
 from going_modular.weights.loading import (
+    assumed_settings,
     find_mismatches,
     infer_settings,
     is_run,
@@ -28,6 +29,7 @@ from going_modular.weights.sources import open_source
 def describe(source: str) -> str:
     """What a source holds, a line for each thing. Raises ValueError for one that cannot be read."""
     mismatches: list[str] = []
+    part, assumed = "", set[str]()
     if is_run(source):
         model, info = utils.load_model(source)
         settings, kind, parameters = model.settings, "going_modular", count_parameters(model)
@@ -35,6 +37,9 @@ def describe(source: str) -> str:
     else:
         layout, opened = identify_layout(open_source(source))
         settings, kind = infer_settings(layout, opened), layout.kind
+        assumed = assumed_settings(layout, opened, settings)
+        if opened.prefix:
+            part = f", those under {opened.prefix}, without {opened.left_out} other tensors"
         parameters = sum(tensor.numel() for tensor in opened.meta_tensors.values())
         classes = "no head" if settings["num_classes"] is None else str(settings["num_classes"])
         # Compared with a ViT of these very sizes; the number of heads changes no shape, so 1 does
@@ -46,14 +51,16 @@ def describe(source: str) -> str:
         mismatches = find_mismatches(layout, opened, model, new_head=no_head)
 
     lines = {
-        "layout": kind, "variant": variant_name(settings) or "none of the paper's",
+        "layout": f"{kind}{part}", "variant": variant_name(settings) or "none of the paper's",
         "image size": f"{utils.in_pixels(settings['image_size'])} px, patches of {settings['patch_size']} px, "
                       f"{settings['in_channels']} channels",
         "sizes": f"{settings['num_layers']} layers, hidden size {settings['hidden_size']}, "
                  f"MLP size {settings['mlp_size']}, "
                  f"{settings.get('num_heads', 'unknown number of')} heads",
         "computed with": f"LayerNorm epsilon {settings['layer_norm_eps']:g}, "
-                         f"GELU {settings['gelu']}",
+                         f"GELU {settings['gelu']}"
+                         + (f" (not said, the default of {kind}: {', '.join(sorted(assumed))})"
+                            if assumed else ""),
         "tanh layer": settings["representation_size"] or "none",
         "classes": classes,
         "parameters": f"{parameters:,}",
@@ -69,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "python -m going_modular.weights",
         description="Tell what weights a file holds, or convert them.")
     commands = parser.add_subparsers(dest="command", required=True)
-    source_help = ("a file (.npz, .safetensors, .pth), the folder of a run, a checkpoint, or a name "
-                   "that is downloaded: torchvision:MODEL/WEIGHTS, timm:MODEL, "
-                   "transformers:OWNER/MODEL")
+    source_help = ("a file (.npz, .safetensors, .pth) or its address, FILE#PART of one with several "
+                   "models, a folder of save_pretrained or of a run, a checkpoint, or a name that is "
+                   "downloaded: torchvision:MODEL/WEIGHTS, timm:MODEL, transformers:OWNER/MODEL")
     info = commands.add_parser("info", help="tell what a source holds")
     info.add_argument("source", metavar="SOURCE", help=source_help)
     convert = commands.add_parser("convert", help="write a source's weights for another library")

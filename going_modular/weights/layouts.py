@@ -1,7 +1,7 @@
 """What each library calls the weights of a ViT, and how it lays them out.
 
-Four tables map our names to theirs: TORCHVISION, TIMM, TRANSFORMERS and OFFICIAL. The first three
-have PyTorch's shapes, the files of the paper's authors those of JAX (OfficialLayout).
+Five tables map our names to theirs: TORCHVISION, TIMM, TRANSFORMERS, OFFICIAL and LEARNPYTORCH. The
+files of the paper's authors have JAX's shapes (OfficialLayout), the others PyTorch's.
 """
 import re
 from collections.abc import Callable, Mapping
@@ -296,7 +296,30 @@ OFFICIAL = OfficialLayout(
     has_pre_logits=True,
 )
 
-LAYOUTS = {layout.kind: layout for layout in (TORCHVISION, TIMM, TRANSFORMERS, OFFICIAL)}
+# The ViT that notebook 08 of the course learnpytorch.io builds, under the names that its many
+# readers have in their files. Its images are not normalised.
+LEARNPYTORCH = Layout(
+    kind="learnpytorch",
+    default_settings=dict(layer_norm_eps=1e-5, gelu="erf"),
+    preprocessing=Preprocessing(crop_pct=None, interpolation="bilinear", mean=(0.0, 0.0, 0.0),
+                                std=(1.0, 1.0, 1.0)),
+    names={
+        "class_token": "class_embedding",
+        "position_embedding": "position_embedding",
+        "patch_embedding.projection": "patch_embedding.patcher.{leaf}",
+        "blocks.{i}.norm1": "transformer_encoder.{i}.msa_block.layer_norm.{leaf}",
+        "blocks.{i}.msa.qkv": "transformer_encoder.{i}.msa_block.multihead_attn.in_proj_{leaf}",
+        "blocks.{i}.msa.out": "transformer_encoder.{i}.msa_block.multihead_attn.out_proj.{leaf}",
+        "blocks.{i}.norm2": "transformer_encoder.{i}.mlp_block.layer_norm.{leaf}",
+        "blocks.{i}.mlp.hidden": "transformer_encoder.{i}.mlp_block.mlp.0.{leaf}",
+        "blocks.{i}.mlp.out": "transformer_encoder.{i}.mlp_block.mlp.3.{leaf}",
+        "norm": "classifier.0.{leaf}",
+        "head": "classifier.1.{leaf}",
+    },
+)
+
+LAYOUTS = {layout.kind: layout
+           for layout in (TORCHVISION, TIMM, TRANSFORMERS, OFFICIAL, LEARNPYTORCH)}
 
 # Relatives of the ViT that no layout can hold: a pattern in the names of their weights, and what it
 # belongs to.
@@ -309,4 +332,5 @@ UNSUPPORTED = [
     (r"q_norm", "normalised queries and keys"),
     (r"norm_pre|pre_layrnorm|ln_pre", "a LayerNorm before the first layer, as in CLIP"),
     (r"rel_pos|relative_position", "relative positions, as in BEiT"),
+    (r"to_patch_embedding", "LayerNorms about the patch embedding, as in vit-pytorch"),
 ]

@@ -195,9 +195,9 @@ def infer_settings(layout: Layout, source: Source, likely: Size | None = None) -
         return source.meta_tensors[theirs]
 
     def outputs(name: str) -> int | None:
-        theirs = f"{name}.weight"
-        has_layer = layout.library_names(theirs)[0] in source.meta_tensors
-        return len(layout.read(theirs, get)) if has_layer else None
+        theirs = layout.library_names(f"{name}.weight")  # () where the library has no such layer
+        has_layer = bool(theirs) and theirs[0] in source.meta_tensors
+        return len(layout.read(f"{name}.weight", get)) if has_layer else None
 
     class_token = layout.library_names("class_token")[0]
     has_class_token = class_token in source.meta_tensors

@@ -11,7 +11,7 @@ from going_modular.weights.layouts import Layout
 from going_modular.weights.sources import WeightsError
 
 # What a head may hold without changing the logits of its one linear layer.
-IDLE = (nn.Linear, nn.Dropout, nn.Identity, nn.Flatten)
+IDLE: tuple[type[nn.Module], ...] = (nn.Linear, nn.Dropout, nn.Identity, nn.Flatten)
 
 
 def read_settings(
@@ -137,9 +137,12 @@ def check_head(layout: Layout, module: nn.Module, prefix: str) -> None:
     root = module.get_submodule(prefix.rstrip("."))
     head = getattr(root, layout.head_root, None)
     if isinstance(head, nn.Sequential):
-        has_tanh_layer = hasattr(head, "pre_logits")  # torchvision's pre-training head
-        others = [type(part).__name__ for part in head
-                  if not isinstance(part, IDLE) and not (has_tanh_layer and isinstance(part, nn.Tanh))]
+        expected = IDLE
+        if hasattr(head, "pre_logits"):  # torchvision's pre-training head
+            expected += (nn.Tanh,)
+        if layout.library_names("norm.weight")[0].startswith(layout.head_root):
+            expected += (nn.LayerNorm,)  # the last one of the encoder
+        others = [type(part).__name__ for part in head if not isinstance(part, expected)]
         if others:
             raise WeightsError(f"the module's head holds {', '.join(others)}: say how many classes "
                                "a fresh one is for, num_classes=...")
