@@ -2,6 +2,7 @@
 it learned."""
 import json
 import math
+import re
 import shlex
 import signal
 import sys
@@ -22,7 +23,14 @@ from going_modular.paper import finetune
 from going_modular.predictions import views_of
 from going_modular.recipe import computing_dtype
 from going_modular.trainer import Diverged, Stopped, Trainer, TrainingError
-from going_modular.utils import CheckpointError, load_model, pick_device, write_atomically
+from going_modular.utils import (
+    CheckpointError,
+    in_pixels,
+    load_model,
+    pick_device,
+    why_patches_do_not_fit,
+    write_atomically,
+)
 from going_modular.vit import ViT, count_macs, count_parameters
 
 # The files of a run that are written atomically: what a killed process leaves of them is temporary.
@@ -68,6 +76,9 @@ def pretrained_model(options: dict[str, Any], stored: dict[str, Any]) -> ViT | N
         return load_model(options["output"])[0]
     # Its head is replaced in any case (finetune.new_head), and may be of any kind.
     model = weights.model_of(source, num_classes=1, num_heads=options.get("heads"))
+    size = options.get("image_size", model.settings["image_size"])
+    if reason := why_patches_do_not_fit(size, model.settings["patch_size"]):
+        raise ValueError(f"--image-size {in_pixels(size)}: {reason}")
     # Weights of another library expect its normalisation, where our data are in [-1, 1].
     if model.preprocessing is not None:
         finetune.fold_normalisation(model, model.preprocessing.mean, model.preprocessing.std)
@@ -381,7 +392,8 @@ def train(given: dict[str, Any]) -> None:
     # All processes draw the same first weights.
     torch.manual_seed(options.seed)
     model = build_model(options, len(data.class_names), pretrained)
-    name = options.model or Path(str(options.weights)).name
+    # Of an address or a part of a file, what a folder may be called.
+    name = options.model or re.sub(r"[^\w.-]+", "-", Path(str(options.weights)).name)
     precision = str(computing_dtype(device, options.precision)).removeprefix("torch.")
     tell(f"{options.model or options.weights} on {device} in {precision}: "
          f"{count_parameters(model):,} parameters, "
@@ -456,7 +468,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A run can be resumed from any folder.
     if "data" in given:
         given["data"] = absolute(given["data"])
-    if given.get("weights") and Path(given["weights"]).exists():
+    if given.get("weights") and Path(given["weights"].partition("#")[0]).exists():  # FILE#PART
         given["weights"] = str(Path(given["weights"]).resolve())
     # Errors that the user can do something about become one line, faults keep their traceback.
     try:

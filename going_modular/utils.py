@@ -67,6 +67,17 @@ def in_pixels(size: Size) -> str:
     return str(size) if isinstance(size, int) else "x".join(map(str, size))
 
 
+def why_patches_do_not_fit(image_size: Size, patch_size: int) -> str:
+    """Why an image can't be cut into patches of this size, with the nearest sizes that can; ""
+    where it can."""
+    for side in sides(image_size):
+        if rest := side % patch_size:
+            fitting = [str(size) for size in (side - rest, side - rest + patch_size) if size]
+            return (f"patches of {patch_size} px do not fit into {side} px: "
+                    f"{' or '.join(fitting)} px would do")
+    return ""
+
+
 def set_seeds(seed: int = 42) -> None:
     """Seed the random numbers of Python, NumPy and PyTorch, on all devices."""
     random.seed(seed)

@@ -216,7 +216,7 @@ def test_a_source_without_head_needs_a_number_of_classes(tmp_path):
 
 
 def test_image_sizes_that_do_not_fit():
-    with pytest.raises(WeightsError, match="patch size 8 does not divide the image size 30"):
+    with pytest.raises(WeightsError, match="patches of 8 px do not fit into 30 px: 24 or 32 px would do"):
         weights.load("Ti/8", redrawn_torchvision(), image_size=30)
     with pytest.raises(WeightsError, match="positions must be one of official"):
         weights.load("Ti/8", redrawn_torchvision(), image_size=64, positions="nearest")

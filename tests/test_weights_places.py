@@ -139,7 +139,7 @@ def test_info_says_which_part_it_is_and_what_the_file_does_not_say(tmp_path, cap
     torch.save({"state_dict": state | {"loss.weight": torch.ones(3)}}, tmp_path / "lightning.ckpt")
     assert main(["info", str(tmp_path / "lightning.ckpt")]) == 0
     out = capsys.readouterr().out
-    assert "timm, those under state_dict/model., without 1 other tensors" in out
+    assert "timm, those under state_dict/model., without 1 other tensors\n" in out
     assert "GELU erf (not said, the default of timm: gelu, layer_norm_eps)" in out
 
 
@@ -250,11 +250,14 @@ def test_a_training_starts_from_weights_of_any_sizes_and_any_head(tmp_path):
     config.check({"weights": "w.pth", "heads": 3})
 
 
-def test_an_image_size_that_patches_do_not_divide_is_told_which_would_do():
-    with pytest.raises(WeightsError, match="patch size 8 does not divide the image size 100; 96 or 104 would do"):
+def test_an_image_size_that_patches_do_not_divide_is_told_which_would_do(tmp_path):
+    with pytest.raises(WeightsError, match="patches of 8 px do not fit into 100 px: 96 or 104 px would do"):
         weights.load(None, of_timm(), image_size=100)
-    with pytest.raises(WeightsError, match="does not divide the image size 5; 8 would do"):
+    with pytest.raises(WeightsError, match="patches of 8 px do not fit into 5 px: 8 px would do"):
         weights.load(None, of_timm(), image_size=(16, 5))
+    weights.save_as(ours(), "timm", tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="--image-size 100: patches of 8 px do not fit into 100 px: 96 or 104 px"):
+        train.pretrained_model({"weights": str(tmp_path / "w.safetensors"), "image_size": 100}, {})
 
 
 # Pickles with more than tensors in them

@@ -38,8 +38,8 @@ def describe(source: str) -> str:
         layout, opened = identify_layout(open_source(source))
         settings, kind = infer_settings(layout, opened), layout.kind
         assumed = assumed_settings(layout, opened, settings)
-        if opened.prefix:
-            part = f", those under {opened.prefix}, without {opened.left_out} other tensors"
+        if opened.taken:
+            part = f", {opened.taken}"
         parameters = sum(tensor.numel() for tensor in opened.meta_tensors.values())
         classes = "no head" if settings["num_classes"] is None else str(settings["num_classes"])
         # Compared with a ViT of these very sizes; the number of heads changes no shape, so 1 does

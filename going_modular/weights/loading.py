@@ -75,12 +75,8 @@ def load(
     old_size, patch_size = settings["image_size"], settings["patch_size"]
     if image_size is not None:
         settings["image_size"] = size_of(*sides(image_size))
-        for side in sides(image_size):
-            if below := side % patch_size:
-                fitting = " or ".join(str(size) for size in (side - below, side - below + patch_size)
-                                      if size)
-                raise WeightsError(f"the patch size {patch_size} does not divide the image size "
-                                   f"{side}; {fitting} would do")
+        if reason := utils.why_patches_do_not_fit(image_size, patch_size):
+            raise WeightsError(reason)
     resized = settings["image_size"] != old_size
     if positions not in POSITION_INTERPOLATIONS:
         raise WeightsError(f"positions must be one of {', '.join(POSITION_INTERPOLATIONS)}, "
@@ -142,9 +138,8 @@ def _note(source: Source, assumed: dict[str, Any]) -> str:
     """One line on what was taken of a source, and what was assumed as it does not say it; "" where
     there is nothing to tell."""
     notes = []
-    if source.prefix:
-        others = f", without {source.left_out} other tensors" if source.left_out else ""
-        notes.append(f"taken are those under {source.prefix}{others}")
+    if source.taken:
+        notes.append(f"taken are {source.taken}")
     if assumed:
         notes.append("what they do not say was assumed: "
                      + _in_words(dict(sorted(assumed.items()))))

@@ -71,6 +71,12 @@ class Source:
     prefix: str = ""
     left_out: int = 0
 
+    @property
+    def taken(self) -> str:
+        """Which part of the source the weights are, in words; "" where they are the whole."""
+        others = f", without {self.left_out} other tensors" if self.left_out else ""
+        return f"those under {self.prefix}{others}" if self.prefix else ""
+
 
 def open_source(source: Mapping[str, Any] | nn.Module | str | Path) -> Source:
     """Open a file, a name that is downloaded, a module, or its state dict.
