@@ -73,6 +73,16 @@ def test_a_folder_of_save_pretrained(prefix, folder):
     torch.testing.assert_close(prepared(photo), expected, atol=1e-6, rtol=0)
 
 
+def test_preprocessing_of_a_folder_that_crops_and_does_not_normalise(folder):
+    path, _ = folder
+    said = {"do_center_crop": True, "crop_size": {"height": 28, "width": 28}, "size": {"shortest_edge": 32},
+            "do_normalize": False, "image_mean": [0.1, 0.2, 0.3], "resample": 2}
+    (path / "preprocessor_config.json").write_text(json.dumps(said))
+    prepared = weights.open_source(path).preprocessing
+    assert (prepared.crop_pct, prepared.interpolation) == (0.875, "bilinear")
+    assert prepared.mean == (0, 0, 0) and prepared.std == (1, 1, 1)
+
+
 def test_a_folder_in_shards_and_one_of_old_pickles(folder, tmp_path):
     path, theirs = folder
     x = images()

@@ -121,6 +121,9 @@ def test_one_missing_bias_is_no_model_without_biases():
     del state["blocks.0.attn.qkv.bias"]
     with pytest.raises(WeightsError, match="missing: blocks.0.attn.qkv.bias"):
         weights.load(ours(), state)
+    state = {name: tensor for name, tensor in of_transformers().state_dict().items() if "q_proj.bias" not in name}
+    with pytest.raises(WeightsError, match="missing: vit.encoder.layer.0.attention.attention.query.bias"):
+        weights.load(ours(), state)
 
 
 def test_blocks_and_patches_that_a_vit_does_not_have_are_refused():
@@ -309,6 +312,9 @@ def test_the_model_of_the_best_known_course():
     assert model.settings["layer_norm_eps"] == 1e-5 and model.settings["num_classes"] == 3
     torch.testing.assert_close(model(x), theirs(x), atol=1e-5, rtol=1e-5)
     assert torch.equal(weights.load(None, theirs, num_classes=5)(x), torch.zeros(2, 5))
+    of_a_file = weights.load(None, theirs.state_dict(), num_heads=3)
+    assert of_a_file.settings == model.settings
+    assert of_a_file.preprocessing.mean == (0, 0, 0) and of_a_file.preprocessing.std == (1, 1, 1)  # no normalisation
 
 
 def test_a_model_of_vit_pytorch_is_refused_by_name():
