@@ -1,4 +1,5 @@
 """The checks of the exercises: right solutions are accepted, each known mistake is answered by its name."""
+import functools
 import inspect
 import math
 import random
@@ -9,9 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from wrong_answers import SOURCES
 
 from going_modular import vit
 from going_modular.lessons import answers, comparing, exercises, functions
+from going_modular.paper.positions import sinusoidal_positions
 
 
 @pytest.fixture
@@ -173,9 +176,12 @@ class Net(nn.Module):
 
     def forward(self, images):
         z = self.embed(self.patch_embedding(images))
-        for block in self.blocks:
+        for block in self.blocks_of():
             z = block(z)
         return self.head(self.read(self.final(z)))
+
+    def blocks_of(self):
+        return self.blocks
 
 
 SOLUTIONS = [
@@ -266,7 +272,7 @@ class WithoutSuper(nn.Module):  # no super().__init__()
 
 WRONG = {
     "wrong shape": ("patchify", lambda x, p: patchify(x, p)[:, 1:],
-                    r"came the shape \[3, 20, 48\], expected \[3, 21, 48\]$"),
+                    r"\[3, 20, 48\], expected \[3, 21, 48\]: the first of axis 1 \(patch\)"),
     "a plain view": ("patchify", view, "shape is right.*A plain view"),
     "channels apart": ("patchify", lambda x, p: unfolded(x, p, (0, 1, 2, 3, 4, 5)), "rows and columns come before"),
     "channel last": ("patchify", lambda x, p: unfolded(x, p, (0, 2, 3, 4, 5, 1)), "channels last"),
@@ -353,6 +359,18 @@ WRONG = {
         z + self.msa(self.norm1(z))))), "residual around the MLP is missing"),
     "no residual": ("block", but(Block, forward=no_residual), "residual around the MSA is missing"),
     "post-norm": ("block", but(Block, forward=post_norm), "post-norm"),
+    "norm1 over z": ("block", but(Block, forward=lambda self, z: (lambda y: (lambda x: x + self.mlp(self.norm2(x)))(
+        y + self.msa(y)))(self.norm1(z))), "MSA carries the normalised z.*norm1 overwrites"),
+    "norm2 over z": ("block", but(Block, forward=lambda self, z: (lambda y: y + self.mlp(y))(self.norm2(
+        z + self.msa(self.norm1(z))))), "MLP carries the normalised z.*norm2 overwrites"),
+    "norm1 twice": ("block", but(Block, forward=lambda self, z: (lambda y: y + self.mlp(self.norm1(y)))(
+        z + self.msa(self.norm1(z)))), "norm1 is used twice, norm2 never"),
+    "post-norm in one half": ("block", but(Block, forward=lambda self, z: (lambda y: y + self.mlp(self.norm2(y)))(
+        self.norm1(z + self.msa(z)))), "half with the MSA is post-norm"),
+    "both halves wrong": ("block", but(Block, forward=lambda self, z: self.mlp(self.norm2(
+        (lambda y: y + self.msa(y))(self.norm1(z))))), "There is a second mistake, too"),
+    "a norm without effect": ("block", but(Block, forward=lambda self, z: (lambda y: y + 3 * self.mlp(y))(
+        z + self.msa(self.norm1(z)))), "no effect on it: `norm2.weight`, `norm2.bias`"),
     "block with tanh": ("block", also(Block, lambda self: setattr(self.mlp, "gelu", nn.GELU("tanh"))), "tanh form"),
     "vit without positions": ("vit", but(Net, embed=lambda self, x: torch.cat(self.tokens(x), 1)),
                               "positions are not added"),
@@ -361,6 +379,14 @@ WRONG = {
     "vit of views": ("vit", also(Net, lambda self: setattr(self, "patch_embedding", but(
         Linear, cut=lambda self, x: view(x, self.patch_size))(4, 3, 30))), "A plain view"),
     "vit with the mean": ("vit", but(Net, read=lambda self, z: z.mean(1)), "mean of all tokens"),
+    "vit with the same input for all": ("vit", but(Net, embed=lambda self, x: self.blocks[-1](Net.embed(self, x)),
+                                                blocks_of=lambda self: []), "every block is given the same input"),
+    "vit without the last block": ("vit", but(Net, blocks_of=lambda self: self.blocks[:-1]), "last block is left out"),
+    "vit with one block again": ("vit", but(Net, blocks_of=lambda self: [self.blocks[0]] * 3),
+                                 "first block is used again and again"),
+    "vit with token 1": ("vit", but(Net, read=lambda self, z: z[:, 1]), "token 1, the first patch"),
+    "vit of a normalised batch": ("vit", but(Net, final=lambda self, z: self.norm(z) - self.norm(z).mean(0)),
+                                  "depends on the other images"),
     "vit without final norm": ("vit", but(Net, final=lambda self, z: z), "no final norm"),
     "vit without norm": ("vit", also(Net, lambda self: delattr(self, "norm")), "`norm` .the final norm.* is missing"),
     "vit with post-norm": ("vit", but(Net, block=but(Block, forward=post_norm)), "post-norm"),
@@ -369,6 +395,28 @@ WRONG = {
                            "one and the same"),
     "vit of probabilities": ("vit", but(Net, forward=lambda self, x: Net.forward(self, x).softmax(-1)),
                              "softmax, logits"),
+    "the package's class": ("msa", vit.MultiheadSelfAttention, "finished code of the package"),
+    "a subclass of it": ("block", type("Mine", (vit.TransformerEncoderBlock,), {}), "finished code of the package"),
+    "a tuple of one": ("msa", but(Msa, project=lambda self, z: (self.out(z),)), "a tuple is returned.*comma"),
+    "float64": ("msa", but(Msa, project=lambda self, z: self.out(z).double()), "are float64, expected float32"),
+    "cat then add": ("embed", Embed, "right, but a sum of the size.*torch.cat comes last"),
+    "positions before the token": ("embed", but(AddThenJoin, forward=lambda self, x: torch.cat(
+        [self.class_token.repeat(len(x), 1, 1), x + self.position_embedding[:, :-1]], 1)), "before the class token"),
+    "a reshape after Conv2d": ("patch_embedding", but(Conv, forward=lambda self, x: (
+        lambda z: z.reshape(len(z), -1, z.shape[1]))(self.projection(x))), "by a reshape or view"),
+    "square images alone": ("patch_embedding", but(Conv, forward=lambda self, x: (lambda z: z.reshape(
+        *z.shape[:2], z.shape[3] ** 2).mT)(self.projection(x))), "works for square images alone"),
+    "three channels": ("patch_embedding", lambda patch_size, in_channels, hidden_size: Conv(patch_size, 3, hidden_size),
+                       r"right with patch_size=4, in_channels=3.*, wrong with .*in_channels=4.*as a constant"),
+    "a fixed rate": ("mlp", also(Mlp, lambda self: setattr(self, "p", 0.5)), "with dropout=0.2, .*constant"),
+    "an inverted rate": ("mlp", also(Mlp, lambda self: setattr(self, "p", 1 - self.p)), "kept, it must be dropped"),
+    "modules for functions": ("mlp", also(Mlp, set_to("gelu", lambda self: nn.GELU())), "F.gelu and F.dropout are ask"),
+    "a mode of its own": ("msa", but(Msa, project=lambda self, z: self.train().out(z)), "left in another mode"),
+    "something kept": ("msa", but(Msa, project=lambda self, z: self.out(z) + (
+        vars(self).setdefault("calls", []).append(0) or len(self.calls) - 1)), "second call"),
+    "a part of the tokens": ("msa", but(Msa, project=lambda self, z: torch.cat([self.out(z[:, :1]), z[:, 1:]], 1)),
+                             r"wrong is all but the first of axis 1 \(token\)"),
+    "one token fewer": ("msa", but(Msa, project=lambda self, z: self.out(z)[:, 1:]), "first of axis 1 .token. is left"),
     "not initialised": ("embed", WithoutSuper, r"must begin with super\(\).__init__\(\)"),
     "no module": ("embed", dict, "a subclass of nn.Module"),
     "an object": ("embed", nn.Identity(), "give the class itself"),
@@ -483,6 +531,23 @@ def test_a_name_that_is_not_there(ask):
 # where they stand.
 
 
+def mine(source):
+    """The name `answer` of a reader's cell."""
+    names = {"__name__": "__main__", "torch": torch, "F": F, "nn": nn, "np": np, "math": math,
+             "sinusoidal_positions": sinusoidal_positions}
+    exec(source, names)
+    return names["answer"]
+
+
+@pytest.mark.parametrize("name", functions.FUNCTIONS)
+def test_answers_in_other_words(ask, name):
+    source, wrong = SOURCES[name]
+    assert ask("function", name, mine(source)) == (True, "correct")
+    for (old, new), words in wrong.items():
+        verdict, text = ask("function", name, mine(source.replace(old, new, 1)))
+        assert old in source and not verdict and re.search(words, text), (old, new, text)
+
+
 def again(function):
     """The function as one of the reader's own: with the code of the package comes its module."""
     return lambda *arguments: function(*arguments)
@@ -500,3 +565,63 @@ def test_each_mistake_of_a_table_is_named_as_it_says(ask, name):
     assert ask("function", name, not_implemented) == NOTHING
     assert not ask("function", name, returns_nothing)[0]
     assert not ask("function", name, lambda *arguments: arguments[0])[0]
+
+
+def returns(value):
+    return lambda *arguments: value
+
+
+@pytest.mark.parametrize("value", [
+    math.nan, {}, [None], [[], [[]]], "text", object, returns, 5, torch.empty(0), torch.zeros(3, dtype=torch.cfloat),
+    torch.zeros(2, device="meta"), torch.eye(2).to_sparse(), torch.tensor([True]), np.zeros((2, 3)), nn.Identity()],
+    ids=lambda value: type(value).__name__)
+def test_whatever_is_returned_gets_a_hint(ask, value):
+    for name in ("to_model", "shapes", "gain", "majority_accuracy", "decay_groups", "training_step", "drop_path"):
+        verdict, text = ask("function", name, returns(value))
+        assert not verdict and "cannot be compared" not in text, (name, text)
+    assert not ask("attention", returns(value))[0] and not ask("msa", value)[0]
+
+
+def never_ends(*arguments):
+    while True:
+        pass
+
+
+def test_a_loop_that_never_ends_is_stopped(ask, monkeypatch):
+    monkeypatch.setattr(comparing, "SECONDS", 0.05)
+    stopped = False, "stopped after 0.05 seconds. Is there a loop that never ends?"
+    assert ask("function", "shapes", never_ends) == ask("msa", but(Msa, project=never_ends)) == stopped
+
+
+def test_an_error_of_pytorch_is_no_stub(ask):
+    text = ask("gelu", lambda x: x.to(torch.int32).geqrf())[1]
+    assert "NotImplementedError in line" in text or "RuntimeError in line" in text
+
+
+@pytest.mark.parametrize("cls", [
+    functools.partial(Msa), lambda **settings: Msa(**settings),
+    lambda **settings: torch.compile(Msa(**settings), backend="eager"),
+    also(Msa, lambda self: vars(self)["_modules"].update(out=nn.LazyLinear(self.out.out_features)))],
+    ids=["partial", "factory", "compiled", "lazy"])
+def test_unusual_but_right_classes(ask, cls):
+    assert ask("msa", cls) == (True, "correct")
+
+
+WANT = torch.arange(1, 61).view(3, 4, 5).pow(2).float()
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda x: x.transpose(0, 1).reshape(x.shape), "right numbers in the wrong places"),
+    (lambda x: 2**0.5 * x, "all numbers are 1.41 times what they should be"), (lambda x: -x, "of the wrong sign"),
+    (lambda x: x + 3, "all numbers are too large by 3"), (lambda x: 0 * x, "all numbers are zero"),
+    (lambda x: x.roll(1, 1), r"shifted by one along axis 1 \(token\)"),
+    (lambda x: x.flip(2), "along axis 2 .number. is reversed"),
+    (lambda x: torch.cat([x[:, :1], x[:, 1:] + 1], 1), "wrong is all but the first of axis 1 .token.. There .* by 1"),
+    (lambda x: torch.cat([x[:, :3], 2 * x[:, 3:]], 1), r"only the last of axis 1 \(token\). There .* 2 times"),
+    (lambda x: x[[2, 0, 1]], "shifted by one along axis 0|another order along axis 0"),
+    (lambda x: x[:, [0, 2, 1, 3]], "number 1, 2 .from 0 on. of axis 1"),
+    (lambda x: x[[1, 1, 1]], "all but number 1 .from 0 on. of axis 0"),
+    (lambda x: x / x.sum(-1, keepdim=True), "along axis 2 .number. the numbers have the right ratios"),
+    (lambda x: x.sqrt(), "^$")])
+def test_the_part_that_differs_is_told(change, words):
+    assert re.search(words, comparing.which_part(change(WANT), WANT, "batch token number"))
