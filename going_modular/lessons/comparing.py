@@ -175,7 +175,8 @@ def compare_function(
             sources = {f"argument {i}": x for i, x in enumerate(tracked, 1) if torch.is_tensor(x)}
             # Copies, as autograd allows no change in place of the sources themselves.
             copies = [x.clone() if torch.is_tensor(x) else x for x in tracked]
-            require_gradients(run_theirs(theirs, *copies, run=run), sources)
+            require_gradients(run_theirs(theirs, *copies, run=run), sources,
+                              run(reference, *tracked), [*sources.values()])
 
 
 def compare_class(
@@ -199,6 +200,10 @@ def compare_class(
         try:
             load_same_weights(theirs, model)
             compare_module(theirs, functools.partial(reference, model), x, mistakes, axes)
+            found = dict(getattr(theirs, "_orig_mod", theirs).named_parameters())
+            require_gradients(
+                run_theirs(theirs, x), {f"`{name}`": parameter for name, parameter in found.items()},
+                reference(model, x), [model.get_parameter(name) for name in found])
         except Named:
             raise
         except NotYet as answer:
@@ -228,8 +233,6 @@ def compare_module(
     if change := find_change(x, given) or find_change(before, theirs):
         raise NotYet(f"the result is right, but {change}")
     require_same_again(run_theirs(theirs, x.clone()), result)
-    parameters = {f"`{name}`": parameter for name, parameter in theirs.named_parameters()}
-    require_gradients(run_theirs(theirs, x), parameters)
 
 
 # ------------------------------------------------------------------------------
@@ -478,11 +481,18 @@ def require_same_again(again: Any, result: Any) -> None:
                      "result: is something kept from the first, or drawn at random?")
 
 
-def require_gradients(result: Any, sources: Mapping[str, torch.Tensor]) -> None:
-    """Raise NotYet if no gradient leads from the result to one of the sources, name -> tensor."""
+def require_gradients(
+    result: Any, sources: Mapping[str, torch.Tensor], expected: Any,
+    its_sources: Sequence[torch.Tensor],
+) -> None:
+    """Raise NotYet if the gradients that lead from the result to the sources, name -> tensor, are
+    not those of the expected result and its sources. Of several results the first counts."""
+    part, want = as_tuple(result)[0], as_tuple(expected)[0]
     # A sum with random weights, as the gradient of a plain sum is zero through a softmax or a
     # LayerNorm.
-    loss = sum((part * torch.randn_like(part)).sum() for part in as_tuple(result))
+    weights = torch.randn_like(want)
+    loss = (part * weights).sum()
+    wanted = torch.autograd.grad((want * weights).sum(), [*its_sources])
     gradients: Sequence[torch.Tensor | None] = [None] * len(sources)
     try:
         if loss.requires_grad:
@@ -490,10 +500,13 @@ def require_gradients(result: Any, sources: Mapping[str, torch.Tensor]) -> None:
     except RuntimeError:
         raise NotYet("the numbers are right, but no gradient can be had: is a tensor changed in "
                      "place?") from None
-    for name, gradient in zip(sources, gradients):
+    for name, gradient, right in zip(sources, gradients, wanted):
+        cause = "is there a no_grad, detach, .data, or a copy by torch.tensor or numpy?"
         if gradient is None or not gradient.any():
-            raise NotYet(f"the numbers are right, but no gradient reaches {name}: is there a "
-                         "no_grad, detach, .data, or a copy by torch.tensor or numpy?")
+            raise NotYet(f"the numbers are right, but no gradient reaches {name}: {cause}")
+        if not same(gradient.flatten(), right.flatten(), rounding=1e-2):
+            raise NotYet(f"the numbers are right, but only a part of the gradient reaches {name}: "
+                         f"{cause}")
 
 
 def find_change(before: Any, after: Any) -> str | None:

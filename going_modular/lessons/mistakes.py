@@ -329,6 +329,12 @@ MSA_MISTAKES: Mistakes = {
         dict(split=lambda x, k: x.unflatten(-1, (k, 3, -1)).permute(3, 0, 2, 1, 4)),
     "there is one head alone: num_heads is not used":
         dict(split=lambda x, _: split_heads_of_qkv(x, 1)),
+    "the heads of a token attend to each other, not the tokens: transpose(1, 2) after the split":
+        dict(roles=lambda q, k, v: (q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)),
+             merge=lambda heads: heads.flatten(2)),
+    "`qkv` was reshaped to (3, batch, heads, tokens, D_h) at once, which mixes images and tokens: "
+    "split the last axis alone, then permute":
+        dict(split=lambda x, k: x.reshape(3, len(x), k, x.shape[1], -1)),
     "the heads are merged in reverse order":
         dict(merge=lambda heads: heads.flip(1).transpose(1, 2).flatten(-2)),
     "the heads are averaged, they are joined one after the other":
@@ -498,6 +504,8 @@ BLOCK_MISTAKES: Mistakes = {
         dict(halves=lambda msa, mlp, z: msa(z) + mlp(z) - z),
     "the residual around the MLP carries the input of the block, it must carry z' of Equation 2":
         dict(halves=lambda msa, mlp, z: mlp(msa(z)) - msa(z) + z),
+    "there is one residual around both halves, each half has its own":
+        dict(skip1=0, skip2=0, halves=lambda msa, mlp, z: z + mlp(msa(z))),
     "the MLP is not used": dict(halves=lambda msa, mlp, z: msa(z)),
     "the MSA is not used": dict(halves=lambda msa, mlp, z: mlp(z)),
     "the half with the MSA is there twice": dict(halves=lambda msa, mlp, z: mlp(msa(msa(z)))),
