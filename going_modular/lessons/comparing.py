@@ -776,7 +776,9 @@ def which_shape(part: torch.Tensor, want: torch.Tensor, axes: str) -> str:
         axis, count = differ[0], part.shape[differ[0]]
         for end, start in (("the last", 0), ("the first", want.shape[axis] - count)):
             if 0 <= start < want.shape[axis] - count + 1 and same(part, want.narrow(axis, start, count)):
-                return f"{end} of {label_axes(want, axes)[axis]} is left out"
+                missing = want.shape[axis] - count
+                return (f"{end} of {label_axes(want, axes)[axis]} is left out" if missing == 1 else
+                        f"{end} {missing} of {label_axes(want, axes)[axis]} are left out")
     if part.shape[1:] == want.shape[1:] and part.ndim:
         return ("the first axis must stay the batch, is a batch size baked in?"
                 if part.ndim > 1 else "")
