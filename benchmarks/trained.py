@@ -1,7 +1,7 @@
 """Train the models that come with the package.
 
 python -m benchmarks.trained seven_dishes                   10,500 drawings of dishes that are not pizza, steak or sushi
-python -m benchmarks.trained drawn_food                     the 225 drawings of pizza, steak and sushi
+python -m benchmarks.trained drawn_food                     2,400 drawings of pizza, steak and sushi
 python -m benchmarks.trained food98 --data FOLDER [--run FOLDER]    Food-101 at 64 px without these three dishes
     ->  going_modular/weights/trained/NAME.pt, benchmarks/results/trained_NAME.json
 

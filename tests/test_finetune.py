@@ -1,15 +1,13 @@
 """finetune: a new head on old weights, another normalisation, and the paper's way of fine-tuning."""
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from going_modular import data_setup, drawn, utils
+from going_modular import data_setup
 from going_modular.paper import finetune
-from going_modular.predictions import predict_all
 from going_modular.vit import ViT
 
 SIZES = {"image_size": 16, "patch_size": 8, "num_layers": 2, "hidden_size": 24, "mlp_size": 48, "num_heads": 2}
@@ -105,14 +103,3 @@ def test_its_random_numbers_are_the_callers():
         model, loader = finetune.new_head(start, 3), DataLoader(images, 4, shuffle=True)
         ends.append(finetune.fine_tune(model, loader, loader, epochs=1, lr=0.1, device="cpu")["train_loss"])
     assert ends[0] == ends[1] != ends[2]
-
-
-def test_the_model_that_the_package_brings_knows_seven_dishes_and_none_of_the_three():
-    model, info = utils.load_model("seven_dishes")
-    assert info.class_names == [d for d in drawn.SETS["drawn10"].classes if d not in drawn.SETS["drawn"].classes]
-    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
-    rng = np.random.default_rng(9)
-    batches = [(torch.stack([info.transform(drawn.draw_food(dish, rng)) for _ in range(8)]), torch.full((8,), label))
-               for label, dish in enumerate(info.class_names)]
-    probabilities, labels = predict_all(model, batches)
-    assert (probabilities.argmax(dim=1) == labels).float().mean() > 0.8

@@ -1,0 +1,44 @@
+"""The main job on a small set of photos, from scratch and from the weights of a model that comes with the package.
+
+python -m benchmarks.from_weights --data photos [--weights food98] [--seeds 0 1 2 3 4]
+    ->  benchmarks/results/from_weights_photos.json
+
+Both ways train on as many images, each seed in a process of its own. The learning rate after pre-training is the one
+that benchmarks.pretraining chose on other classes.
+"""
+import argparse
+import json
+
+from benchmarks.common import RESULTS, write_log
+from benchmarks.main_job import summary, tell, train_vit
+from benchmarks.pretraining import SMALL_SET
+from going_modular import data_setup
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="photos")
+    parser.add_argument("--weights", default="food98")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    lr = json.loads((RESULTS / "pretraining.json").read_text())["lr"]
+    ways = {"from scratch": ["--model", "Mini", "--image-size", "64"],
+            f"from {args.weights}": ["--weights", args.weights, "--lr", lr]}
+    results = {}
+    for name, options in ways.items():
+        runs = []
+        for seed in args.seeds:
+            runs.append(train_vit(args.data, seed, args.device, [*SMALL_SET, *options]))
+            tell(name, seed, runs[-1])
+        results[name] = {
+            "test_accuracy": summary([run["test_accuracy"] for run in runs]),
+            "test_loss": summary([run["test_loss"] for run in runs]),
+            "train_seconds": summary([run["train_seconds"] for run in runs]), "options": [*SMALL_SET, *options]}
+    write_log(f"from_weights_{args.data}", {
+        "data": args.data, "train_images": len(data_setup.load(args.data).train), "test_images": runs[0]["test_images"],
+        "seeds": args.seeds, "ways": results})
+
+
+if __name__ == "__main__":
+    main()

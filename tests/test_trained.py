@@ -1,0 +1,52 @@
+"""The models that come with the package: each is loaded by its name and knows what it was trained on."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from going_modular import drawn, utils, weights
+from going_modular.predictions import predict_all
+from going_modular.vit import count_parameters
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+NAMES = sorted(file.stem for file in utils.TRAINED.iterdir())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_what_its_log_says(name):
+    model, info = utils.load_model(name)
+    log = json.loads((RESULTS / f"trained_{name}.json").read_text())
+    assert info.class_names == log["class_names"] and info.epoch == log["epochs"]
+    assert count_parameters(model) == log["parameters"]
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert (utils.TRAINED / f"{name}.pt").stat().st_size < 2**20
+    same = weights.model_of(name)  # as --weights does
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
+
+
+def test_none_has_seen_the_three_dishes_but_the_one_that_is_made_for_them():
+    three = list(drawn.SETS["drawn"].classes)
+    for name in NAMES:
+        classes = utils.load_model(name)[1].class_names
+        assert classes == three if name == "drawn_food" else not set(classes) & set(three), name
+
+
+@pytest.mark.parametrize("name", ["drawn_food", "seven_dishes"])
+def test_new_drawings_are_named_right(name):
+    model, info = utils.load_model(name)
+    rng = np.random.default_rng(9)
+    batches = [(torch.stack([info.transform(drawn.draw_food(dish, rng)) for _ in range(8)]), torch.full((8,), label))
+               for label, dish in enumerate(info.class_names)]
+    probabilities, labels = predict_all(model, batches)
+    assert (probabilities.argmax(dim=1) == labels).float().mean() > 0.75
+
+
+def test_a_file_of_ones_own_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert utils.checkpoint_file("food98") == utils.TRAINED / "food98.pt"
+    (tmp_path / "food98").mkdir()
+    assert utils.checkpoint_file("food98") == Path("food98", "last.pt")
+    with pytest.raises(utils.CheckpointError, match="there is no checkpoint food99"):
+        utils.load_model("food99")
