@@ -38,7 +38,7 @@ setup: .venv/ready
 	touch $@
 
 .venv/libraries: .venv/ready
-	$(PIP) -e ".[libraries,browser]"
+	$(PIP) -e ".[libraries,onnx,browser]"
 	touch $@
 
 clean:

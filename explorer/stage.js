@@ -7,7 +7,7 @@ const find = (selector) => document.querySelector(selector);
 const HINTS = {
   picture: (n, size) => `What the model sees: ${size} × ${size} pixels, ${n} patches.`,
   tokens: () => "Click a patch, or move with the arrow keys.",
-  attention: () => "The patch in orange asks. The brighter a patch, the more it is attended to.",
+  attention: () => `The ${state.token ? "patch in orange" : "class token"} asks. The brighter a patch, the more of the answer comes from it.`,
   intervene: () => "Drag to hide, drag again to show. With keys: arrows, then space.",
   prediction: () => "The answer comes from the class token, which no patch belongs to.",
 };

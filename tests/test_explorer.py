@@ -289,6 +289,7 @@ def turned(orientation):
 UPLOADS = {  # (width, height, mode), and how it is saved
     "its own size.png": ((64, 64), {}),
     "wide.png": ((301, 97), {}),
+    "cut at half a pixel.png": ((81, 64), {}),
     "tall.png": ((67, 430), {}),
     "smaller than the model's.png": ((21, 17), {}),
     "one pixel.png": ((1, 1), {}),
