@@ -32,8 +32,9 @@ SCRIPTS = ("vit.js", "preprocess.js", "state.js", "charts.js", "stage.js", "scre
 DRAWN = [("drawn", label, index) for index in (1, 0) for label in range(3)]
 DRAWN += [("drawn10", SETS["drawn10"].classes.index(dish), 0)
           for dish in ("burger", "donuts", "ramen")]
-PHOTOS = {"coffee": "photo of a cup of coffee: Rachel Michetti, CC0",
-          "cat": "photo of a cat: Stefan van der Walt, CC0"}
+PHOTOS = {"coffee": ("a cup of coffee", "photo of a cup of coffee: Rachel Michetti, CC0"),
+          "cat": ("a cat", "photo of a cat: Stefan van der Walt, CC0")}
+OTHER_NAMES = {"burger": ["hamburger"]}  # what Food-101 calls a drawn dish, where it is another name
 DRAWN_SIZE = 192  # pixels; the model sees them scaled down, as it does photos
 
 
@@ -80,17 +81,19 @@ def describe(source: str) -> tuple[dict[str, Any], str]:
     return description, as_base64(halves)
 
 
-def pictures() -> Iterator[dict[str, str]]:
-    """The pictures that the page brings: drawn ones of the test sets, and free photos."""
+def pictures() -> Iterator[dict[str, Any]]:
+    """The pictures that the page brings: drawn ones of the test sets, and free photos. `dish` is
+    what a picture shows, `classes` the names under which a model may know it."""
     for name, label, index in DRAWN:
         file, dish = io.BytesIO(), SETS[name].classes[label]
         draw_picture(SETS[name], label, "test", index, 0, DRAWN_SIZE).save(
             file, "WEBP", quality=80, method=6)
-        yield dict(name=f"{dish}{index + 1}", text=f"drawing of {dish.replace('_', ' ')}",
+        yield dict(name=f"{dish}{index + 1}", text=f"drawing of {dish}", dish=dish,
+                   classes=[dish, *OTHER_NAMES.get(dish, [])],
                    data=as_base64(file.getvalue()))
-    for name, text in PHOTOS.items():
+    for name, (dish, text) in PHOTOS.items():
         content = (HERE / "pictures" / f"{name}.webp").read_bytes()
-        yield dict(name=name, text=text, data=as_base64(content))
+        yield dict(name=name, text=text, dish=dish, classes=[], data=as_base64(content))
 
 
 def page(sources: Sequence[str], notebooks: str) -> str:

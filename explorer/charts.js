@@ -21,6 +21,8 @@ function svg(tag, attributes = {}, ...children) {
 
 const percent = (share) => (share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
 const fixed = (x, digits = 2) => x.toFixed(digits).replace("-", "−");
+/** A positive number of any size in a few digits. */
+const brief = (x) => x >= 1000 ? Math.round(x).toLocaleString("en") : x >= 1 ? fixed(x) : x.toPrecision(2);
 const readable = (name) => name.replaceAll("_", " ");
 
 /** Values as a grid of cells: from nothing to the full colour, or with `signed` in two colours.

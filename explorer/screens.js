@@ -155,8 +155,8 @@ function readPair(token) {
   if (!scores) return tell(element("p", {}, intro, element("strong", {}, percent(shares[index])), "."));
   const row = scores[state.token ? intermediates.keep.indexOf(state.token - 1) + 1 : 0];
   const sum = row.reduce((total, score) => total + Math.exp(score), 0), line = element("p", { class: "equation" });
-  line.innerHTML = `q · k / √D<sub>h</sub> = ${fixed(row[index])} &ensp;→&ensp; e<sup>${fixed(row[index])}</sup> = ${fixed(Math.exp(row[index]))} `
-    + `&ensp;→&ensp; ${fixed(Math.exp(row[index]))} / ${fixed(sum, 1)} = <strong>${percent(shares[index])}</strong>`;
+  line.innerHTML = `q · k / √D<sub>h</sub> = ${fixed(row[index])} &ensp;→&ensp; e<sup>${fixed(row[index])}</sup> = ${brief(Math.exp(row[index]))} `
+    + `&ensp;→&ensp; ${brief(Math.exp(row[index]))} / ${brief(sum)} = <strong>${percent(shares[index])}</strong>`;
   tell(element("p", {}, intro.replace(": ", ":")), line);
 }
 

@@ -14,10 +14,10 @@ const HINTS = {
 
 /** One button for each patch. Tab leads to the grid, arrow keys lead through it. */
 function buildGrid(count) {
-  const grid = find("#grid"), side = Math.sqrt(count);
-  grid.style.setProperty("--side", side);
+  const grid = find("#grid");
+  grid.style.setProperty("--side", Math.sqrt(count));
   grid.replaceChildren(...Array.from({ length: count }, (_, patch) => element("button",
-    { type: "button", tabindex: -1, "data-patch": patch, "aria-label": nameOf(patch, side) })));
+    { type: "button", tabindex: -1, "data-patch": patch })));
 }
 
 const nameOf = (patch, side) => `patch in row ${Math.floor(patch / side) + 1}, column ${(patch % side) + 1}`;
@@ -64,12 +64,21 @@ function drawStage(found) {
   const shares = softmax(found.logits), { class_names: names } = currentModel();
   const answer = argmax(shares), text = `${readable(names[answer])}, ${percent(shares[answer])}`;
   if (find("#answer strong").textContent !== text) find("#answer strong").textContent = text;
+  find("#truth").textContent = truthOf(currentPicture(), names, names[answer]);
   // Where something is changed, a mark on each bar shows what it was before.
   const before = isChanged() ? softmax(unchanged().logits) : null, height = (i) => Math.max(shares[i], before?.[i] ?? 0);
   const best = [...shares.keys()].sort((a, b) => height(b) - height(a)).slice(0, 3);
   find("#answer .bars").replaceChildren(...bars(best.map((i) => ({ name: names[i], share: shares[i], before: before?.[i] }))));
   find("#changes").hidden = !before;
   find("#changes span").textContent = describeChanges();
+}
+
+/** Whether the answer is right, where that is known. */
+function truthOf({ dish, classes = [] }, names, answer) {
+  if (!dish) return "";
+  const shows = `the picture shows ${readable(dish)}`;
+  if (!classes.some((name) => names.includes(name))) return `T${shows.slice(1)}, which is none of the classes.`;
+  return `${classes.includes(answer) ? "Right" : "Wrong"}: ${shows}.`;
 }
 
 function describeChanges() {

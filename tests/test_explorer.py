@@ -34,10 +34,11 @@ FLAGS = ("--no-sandbox --disable-gpu --disable-background-networking --disable-c
 
 def save_checkpoint(file, **settings):
     """A checkpoint of a model whose weights are random, all of them: no zero head, no weight of one."""
+    torch.manual_seed(0)
     model = ViT(**settings)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=torch.manual_seed(parameter.numel())), alpha=0.1)
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
     names = [f"dish_{i}" for i in range(settings["num_classes"])]
     torch.save({"model": model.state_dict(), "architecture": model.settings, "settings": {"data": "drawn"},
                 "class_names": names, "epoch": 1}, file)
@@ -90,6 +91,20 @@ class Explorer:
         self.page.wait_for_selector("html[data-ready]")
         return self.page
 
+    def go(self, view=""):
+        """Like open, but without loading the page again, if it is there."""
+        if "explorer.html" not in self.page.url:
+            return self.open(view)
+        self.page.evaluate("""(view) => {
+            past.length = 0;
+            own = null;
+            say("");
+            history.pushState(null, "", `#${view}`);
+            Object.assign(state, readAddress());
+            show();
+        }""", view)
+        return self.page
+
     def array(self, script, argument=None):
         """The numbers of a JavaScript expression, a flat Float64Array, without going through text."""
         packed = self.page.evaluate("""([script, argument]) => {
@@ -136,7 +151,7 @@ def name_of(model):
 
 
 def test_the_weights_in_the_page_are_the_checkpoint_s(window, model):
-    window.open(f"model={name_of(model)}")
+    window.go(f"model={name_of(model)}")
     found = window.array("""() => currentModel().parameters.flatMap(([name]) =>
         [...name.split(".").reduce((at, part) => at[part], currentModel())])""")
     assert torch.equal(found, torch.cat([tensor.double().flatten() for tensor in model.state_dict().values()]))
@@ -171,7 +186,7 @@ def answers_by_layer(model, seen):
 
 @torch.no_grad()
 def test_logits_attention_rollout_and_the_answers_of_all_layers_are_pytorch_s(window, model, pictures):
-    window.open(f"model={name_of(model)}")
+    window.go(f"model={name_of(model)}")
     seen = {}
     logits = model(pictures, intermediates=seen)
     attentions = [seen[f"block{i:02}.attention"] for i in range(len(model.blocks))]
@@ -217,7 +232,7 @@ def with_interventions(model, images, keep=None, positions=True, off=()):
     {"keep": [1, 2, 8], "positions": False, "off": ["layer0"]},
 ], ids=str)
 def test_what_is_taken_away_here_changes_pytorch_s_logits_alike(window, model, pictures, options):
-    window.open(f"model={name_of(model)}")
+    window.go(f"model={name_of(model)}")
     images = pictures[::7]
     expected, found = with_interventions(model, images, **options), ask(window, model, images, **options)
     torch.testing.assert_close(found["logits"].float(), expected, atol=1e-5, rtol=0)
@@ -230,7 +245,7 @@ def test_what_is_taken_away_here_changes_pytorch_s_logits_alike(window, model, p
 def test_shuffled_and_grey_patches_are_those_of_the_same_picture_made_in_pytorch(window, checkpoints):
     model = load_model(checkpoints[0])[0].half().float()
     order = torch.randperm(64, generator=torch.manual_seed(1))
-    window.open(f"order={'.'.join(map(str, order.tolist()))}&hidden=3.12.40&mode=grey")
+    window.go(f"order={'.'.join(map(str, order.tolist()))}&hidden=3.12.40&mode=grey")
     pixels = window.array("() => seenPixels()").reshape(64, 64, 3).permute(2, 0, 1)[None].float()
     tiles = pixels.unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3)[:, :, order]  # [1, 3, 64, 8, 8]
     tiles[:, :, [3, 12, 40]] = 128
@@ -239,14 +254,14 @@ def test_shuffled_and_grey_patches_are_those_of_the_same_picture_made_in_pytorch
 
 
 def test_erf_at_its_ends(window):
-    window.open()
+    window.go()
     points = torch.cat([torch.linspace(-9, 9, 181, dtype=torch.float64), torch.tensor([0.0, 1e-300])])
     found = window.array("(x) => x.map(erf)", points.tolist())
     torch.testing.assert_close(found, torch.erf(points), atol=1e-14, rtol=0)
 
 
 def test_one_picture_takes_less_than_a_tenth_of_a_second(window):
-    window.open()
+    window.go()
     # The least of up to forty: what other programs took of the processor is not ours.
     least = window.page.evaluate("""() => {
         const image = normalise(seenPixels());
@@ -265,6 +280,27 @@ def test_the_page_stays_small(html, checkpoints, tmp_path):
     assert html.stat().st_size < 3e6
     assert build.main([str(checkpoints[0]), "--output", str(tmp_path / "one.html")]) == 0
     assert (tmp_path / "one.html").stat().st_size < 1.5e6
+
+
+@torch.no_grad()
+def test_the_models_of_the_package_answer_as_in_pytorch(browser, tmp_path):
+    assert build.main(["--output", str(tmp_path / "explorer.html")]) == 0
+    assert (tmp_path / "explorer.html").stat().st_size < 3e6
+    explorer = Explorer(browser, tmp_path / "explorer.html")
+    for name in build.MODELS:
+        model, info = load_model(name)
+        images = torch.stack([info.transform(image) for _, _, image in draw_set("drawn", "test", count=5)])
+        explorer.go(f"model={name}")
+        torch.testing.assert_close(ask(explorer, model, images)["logits"].float(), model(images), atol=1e-5, rtol=0)
+        best = info.class_names[model(info.transform(picture(explorer.page))[None]).argmax()]
+        assert explorer.page.inner_text("#answer strong").startswith(best.replace("_", " "))
+    assert not explorer.complaints
+    explorer.context.close()
+
+
+def picture(page):
+    """The picture that the page shows first, in Python."""
+    return Image.open(io.BytesIO(base64.b64decode(page.evaluate("PICTURES[0].url.split(',')[1]"))))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -299,7 +335,7 @@ UPLOADS = {  # (width, height, mode), and how it is saved
     "photo.jpg": ((640, 480), {"quality": 90}),
     "turned.jpg": ((320, 200), {"quality": 90, "exif": turned(6)}),
     "mirrored and turned.jpg": ((320, 200), {"quality": 90, "exif": turned(5)}),
-    "4000 px.jpg": ((4000, 1500), {"quality": 85}),
+    "4000 px.jpg": ((4000, 500), {"quality": 85}),
     "lossless.webp": ((200, 300), {"lossless": True}),
 }
 
@@ -308,8 +344,7 @@ UPLOADS = {  # (width, height, mode), and how it is saved
 def test_an_opened_picture_is_what_eval_transform_makes_of_it(window, tmp_path, name):
     size, options = UPLOADS[name]
     photo(*size).save(tmp_path / name, **options)
-    page = window.page if "explorer.html" in window.page.url else window.open()
-    page.evaluate("() => { own = null; }")
+    page = window.go()
     page.set_input_files("#file", tmp_path / name)
     page.wait_for_function("() => own !== null && state.picture === 'own'")
     expected = (eval_transform(64)(read_image(tmp_path / name)) + 1) * 127.5
@@ -320,7 +355,7 @@ def test_an_opened_picture_is_what_eval_transform_makes_of_it(window, tmp_path, 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n cut off"])
 def test_what_is_no_picture_gets_a_message_and_changes_nothing(window, content):
-    page = window.open("picture=sushi1&screen=picture")
+    page = window.go("picture=sushi1&screen=picture")
     page.set_input_files("#file", {"name": "notes.png", "mimeType": "image/png", "buffer": content})
     page.wait_for_selector("#message:visible")
     assert "“notes.png” can’t be read as a picture" in page.inner_text("#message")
@@ -333,7 +368,7 @@ def test_what_is_no_picture_gets_a_message_and_changes_nothing(window, content):
 def test_a_picture_can_be_dropped_and_pasted(window, event):
     file = io.BytesIO()
     photo(80, 60).save(file, "PNG")
-    page = window.open("screen=attention")
+    page = window.go("screen=attention")
     page.evaluate("""([event, content]) => {
         const data = new DataTransfer(), bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
         data.items.add(new File([bytes], "photo.png", {type: "image/png"}));
@@ -345,7 +380,7 @@ def test_a_picture_can_be_dropped_and_pasted(window, event):
 
 
 def test_the_camera_takes_a_picture(window):
-    page = window.open()
+    page = window.go()
     page.click("#camera")
     page.wait_for_selector("#camera-dialog[open]")
     page.click("#shoot")
@@ -355,7 +390,7 @@ def test_the_camera_takes_a_picture(window):
 
 
 def test_without_a_camera_a_message_says_what_to_do(window):
-    page = window.open()
+    page = window.go()
     page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error('none')); }")
     page.click("#camera")
     page.wait_for_selector("#message:visible")
@@ -375,7 +410,7 @@ def patch(page, number):
 
 
 def test_dragging_hides_patches_and_dragging_again_shows_them(window):
-    page = window.open("screen=intervene")
+    page = window.go("screen=intervene")
     before = logits(window)
 
     def drag():
@@ -397,7 +432,7 @@ def test_dragging_hides_patches_and_dragging_again_shows_them(window):
 
 
 def test_every_intervention_can_be_undone(window):
-    page = window.open("screen=intervene")
+    page = window.go("screen=intervene")
     before = logits(window)
     for act in ("text=painted grey", "text=Shuffle", "text=most attended", "text=Invert", "#positions",
                 "[data-part='layer1.head0']", "[data-part='layer0.mlp']", "[data-part='layer2']"):
@@ -414,7 +449,7 @@ def test_every_intervention_can_be_undone(window):
 
 
 def test_swapped_patches_change_places(window):
-    page = window.open("screen=intervene")
+    page = window.go("screen=intervene")
     before = window.array("() => patchify(normalise(changedPixels()), currentModel().settings)").reshape(64, -1)
     page.check("text=swaps it with the next one")
     patch(page, 5).click()
@@ -425,18 +460,18 @@ def test_swapped_patches_change_places(window):
 
 
 def test_the_line_under_the_pointer_shows_how_a_score_becomes_a_share(window):
-    page = window.open("screen=attention&map=2.1&token=20")
+    page = window.go("screen=attention&map=2.1&token=20")
     patch(page, 33).hover()
     text = page.inner_text("#reading")
     assert "layer 3, head 2: the patch in row 3, column 4 asks" in text and "row 5, column 2" in text
     share = window.array("() => [show.found.intermediates.blocks[2].attention[1][20][34]]").item()
     score, power, sum_ = (float(number.replace("−", "-")) for number in
                           re.search(r"= (−?[\d.]+)\s+→\s+e.*? = ([\d.]+)\s+→\s+[\d.]+ / ([\d.]+)", text).groups())
-    assert power == pytest.approx(np.exp(score), rel=0.01) and power / sum_ == pytest.approx(share, rel=0.05)
+    assert power == pytest.approx(np.exp(score), rel=0.03) and power / sum_ == pytest.approx(share, rel=0.03)
 
 
 def test_the_curves_begin_at_the_answer_and_end_without_patches(window):
-    page = window.open("screen=intervene&picture=sushi1&model=small")
+    page = window.go("screen=intervene&picture=sushi1&model=small")
     page.click("#measure")
     page.wait_for_selector("#measured svg.chart")
     measured = page.evaluate("currentPicture().measured[state.model]")
@@ -514,8 +549,20 @@ def test_the_reader_s_picture_survives_a_reload_but_is_not_in_the_address(window
     assert "open it again" in page.inner_text("#message")
 
 
+@pytest.mark.parametrize("classes, answer, text", [
+    (["pizza", "sushi"], "sushi", "Right: the picture shows sushi."),
+    (["pizza", "sushi"], "pizza", "Wrong: the picture shows sushi."),
+    (["ravioli"], "ravioli", "The picture shows sushi, which is none of the classes.")])
+def test_it_says_whether_the_answer_is_right_where_that_is_known(window, classes, answer, text):
+    page = window.go("picture=sushi1")
+    found = "([classes, answer]) => truthOf(currentPicture(), classes, answer)"
+    assert page.evaluate(found, [classes, answer]) == text
+    assert page.evaluate("truthOf({}, [], '')") == ""
+    assert page.inner_text("#truth") == "The picture shows sushi, which is none of the classes."  # those are dish_0 ...
+
+
 def test_another_model_can_be_chosen(window):
-    page = window.open("screen=attention&map=3.2&token=60")
+    page = window.go("screen=attention&map=3.2&token=60")
     page.select_option("#model", "small")
     assert page.evaluate("[state.map, state.token, document.querySelectorAll('[data-patch]').length]") == ["0.0", 0, 16]
     about = page.inner_text("#about")
@@ -561,8 +608,8 @@ def test_everything_works_by_keyboard_alone(window):
 def test_no_screen_breaks_a_rule_of_accessibility(browser, html, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install -e '.[browser]'").Axe()
     explorer = Explorer(browser, html, color_scheme=scheme, viewport={"width": 1280, "height": 900})
-    for view in (*(f"screen={screen}&hidden=8" for screen in SCREENS), "tour=8"):
-        page = explorer.open(f"{view}&token=3")
+    for view in (*(f"screen={screen}&hidden=8" for screen in SCREENS), "tour=8&screen=prediction"):
+        page = explorer.go(f"{view}&token=3")
         # The colours are what is different in the dark.
         report = axe.run(page, options={"runOnly": ["color-contrast"]} if scheme == "dark" else None)
         assert report.violations_count == 0, f"{view}: {report.generate_report()}"
@@ -574,7 +621,7 @@ def test_no_screen_breaks_a_rule_of_accessibility(browser, html, scheme):
 def test_a_phone_shows_every_screen_without_scrolling_sideways(browser, html):
     explorer = Explorer(browser, html, viewport={"width": 390, "height": 844}, has_touch=True)
     for view in (*(f"screen={screen}&hidden=3&off=layer1" for screen in SCREENS), "tour=8", "tour=6&screen=intervene"):
-        page = explorer.open(view)
+        page = explorer.go(view)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
     assert not explorer.complaints
     explorer.context.close()
@@ -585,7 +632,7 @@ def test_a_phone_shows_every_screen_without_scrolling_sideways(browser, html):
 
 
 def test_every_notebook_that_the_page_names_is_linked(html, window, tmp_path, checkpoints):
-    page = window.open()
+    page = window.go()
     links = page.eval_on_selector_all("main a", "links => links.map((a) => [a.textContent, a.href])")
     assert len(links) > 8
     for text, address in links:
