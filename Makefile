@@ -3,12 +3,13 @@
 #   make lab        the notebooks in JupyterLab
 #   make test       everything is checked: style, types, tests, and all notebooks executed again
 #   make notebooks  execute notebooks and store their outputs; NAMES="05_mlp_block solutions/05_mlp_block" picks some
+#   make site       the documentation site, in site/dist
 #   make soak       the tests of killed runs and of damaged files, for longer
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train lab test notebooks soak setup clean
+.PHONY: train lab test notebooks site soak setup clean
 
 train: setup
 	$(BIN)/python -m going_modular.train
@@ -26,6 +27,9 @@ test: .venv/libraries
 notebooks: setup
 	$(BIN)/python -m notebooks.run $(NAMES)
 
+site: .venv/libraries
+	$(BIN)/python site/build.py
+
 soak: .venv/libraries
 	KILLS=200 FUZZ=20000 $(BIN)/python -m pytest tests/test_kill.py tests/test_fuzz.py
 
@@ -38,7 +42,7 @@ setup: .venv/ready
 	touch $@
 
 .venv/libraries: .venv/ready
-	$(PIP) -e ".[libraries,onnx,browser]"
+	$(PIP) -e ".[libraries,onnx,site,browser]"
 	touch $@
 
 clean:
