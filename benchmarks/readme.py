@@ -106,6 +106,25 @@ def pretraining_text() -> str:
         f"{measured_on(values, 'pretraining', {row['command'] for row in values['pretrained'].values()})}")
 
 
+def from_weights_text() -> str:
+    values = log("from_weights_photos")
+    lines = ["| | test accuracy, mean | standard deviation | each seed | training, mean |", "|---|---|---|---|---|"]
+    for name, row in values["ways"].items():
+        accuracy = row["test_accuracy"]
+        each = ", ".join(f"{value:.3f}" for value in accuracy["each"])
+        lines.append(f"| {name} | **{accuracy['mean']:.3f}** | {accuracy['std']:.3f} | {each} | "
+                     f"{row['train_seconds']['mean']:.0f} s |")
+    own = log("trained_food98")
+    return "\n".join(lines) + (
+        f"\n\n{values['train_images']} photos of pizza, steak and sushi to train, {values['test_images']} to test, "
+        f"each way trained on {2 * 50 * values['train_images']:,} images (the main job takes 45,000). `food98` has "
+        f"{own['parameters'] / 1e6:.1f}M parameters and was trained on {own['train_images']:,} photos of the "
+        f"{len(own['class_names'])} other dishes of Food-101 at 64 px for {own['epochs']} epochs, on one thread of a "
+        f"machine that did other work as well; of {own['test_images']:,} test photos of these dishes it names "
+        f"{own['test_accuracy']:.3f} right ([log](results/trained_food98.json)). "
+        f"{measured_on(values, 'from_weights_photos')}")
+
+
 def step_time_text() -> str:
     values = log("step_time_cpu")
     names = list(values["results"][0]["forward"][0]["median_seconds"])
@@ -307,7 +326,8 @@ def sections() -> dict[Path, dict[str, str]]:
         FOLDER.parent / "README.md": {"series": series_text(), "results": front_text(), "parity": parity_line()},
         FOLDER / "README.md": {
             "photos": main_job_text("photos"), "drawn": main_job_text("drawn"), "mnist": mnist_text(),
-            "cifar100": cifar100_cpu_text(), "pretraining": pretraining_text(), "step_time": step_time_text(),
+            "cifar100": cifar100_cpu_text(), "pretraining": pretraining_text(),
+            "from_weights": from_weights_text(), "step_time": step_time_text(),
             "time_to_accuracy": time_to_accuracy_text(), "pipeline": pipeline_text(), "growth": growth_text(),
             "parity": parity_text()},
     }

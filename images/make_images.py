@@ -4,14 +4,16 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
 
-from going_modular import drawn, plots  # noqa: E402
+from going_modular import drawn, plots, utils  # noqa: E402
 from going_modular.lessons import animations, diagrams  # noqa: E402
+from going_modular.paper import inspection  # noqa: E402
 
 
 def digits_and_things() -> Image.Image:
@@ -29,6 +31,21 @@ def tokens() -> list[Image.Image]:
     return animations.patches_animation(pizza, patch_size=80)
 
 
+def rollout() -> plt.Figure:
+    """A photo, what the model food98 sees of it, and where its attention comes from (Appendix D.8 of the paper)."""
+    model, info = utils.load_model("food98")
+    photo = Image.open(FOLDER.parent / "explorer" / "pictures" / "coffee.webp").convert("RGB")
+    images = info.transform(photo)[None]
+    shown = inspection.overlay(images, inspection.rollout_maps(model, images), model)[0]
+    pictures = {"photo": photo, "what the model sees": images[0].movedim(0, 2) / 2 + 0.5, "attention rollout": shown}
+    figure, axes = plt.subplots(1, 3, figsize=(8, 2.4), layout="constrained", width_ratios=(1.5, 1, 1))
+    for axis, (title, picture) in zip(axes, pictures.items(), strict=True):
+        axis.imshow(picture)
+        axis.set_title(title, fontsize=11)
+        axis.axis("off")
+    return figure
+
+
 def save_gif(frames: list[Image.Image], file: Path) -> None:
     """Nine frames a second, all of the same 256 colours; the last one stays for three seconds, then it starts again."""
     some = np.concatenate([np.asarray(frame) for frame in frames[::3]])
@@ -42,7 +59,7 @@ PICTURES = {
     "drawn_food.png": lambda: drawn.sheet("drawn10", rows=6, size=72),
     "drawn_digits_and_things.png": digits_and_things,
 }
-FIGURES = {"architecture.png": diagrams.architecture}
+FIGURES = {"architecture.png": diagrams.architecture, "rollout.png": rollout}
 ANIMATIONS = {"image_to_tokens.gif": tokens, "forward_pass.gif": animations.forward_animation}
 
 if __name__ == "__main__":

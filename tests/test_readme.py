@@ -16,6 +16,7 @@ from going_modular import config, data_setup, train, vit
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
+PAGES = {file.stem: file.read_text() for file in (ROOT / "site" / "pages").glob("*.md")}
 # What Colab brings along: the newest list of its GPU image, of June 2026 (github.com/googlecolab/backend-info, commit
 # 03a8903, pip-freeze.gpu.txt), and the oldest image that can still be chosen (the README there).
 COLAB = {
@@ -23,7 +24,7 @@ COLAB = {
                 "matplotlib": "3.10.0", "requests": "2.32.4", "tqdm": "4.67.3"},
     "2025.07": {"torch": "2.6.0", "numpy": "2.0.2"},
 }
-BLOCKS = re.findall(r"```(python)?\n(.*?)```", README, flags=re.DOTALL)
+BLOCKS = re.findall(r"```(python)?\n(.*?)```", README + "".join(PAGES.values()), flags=re.DOTALL)
 
 
 def commands_of_make(*targets: str) -> list[str]:
@@ -57,12 +58,17 @@ def test_ci_calls_the_test_command():
     assert "bash .ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
 
 
+def test_it_is_short():
+    prose = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->|```.*?```", "", README, flags=re.DOTALL)
+    assert len(prose.split()) < 600
+
+
 def test_its_options_exist():
     known = {config.flag(name)[2:] for name in config.OPTIONS} | {"help"}
     known |= {"nbval", "nbval-current-env", "dist", "nproc_per_node"}  # pytest's and torchrun's
     for script in (ROOT / "going_modular" / "predictions.py", *(ROOT / "benchmarks").glob("*.py")):
         known |= set(re.findall(r'add_argument\("--([\w-]+)"', script.read_text()))
-    mentioned = set(re.findall(r"(?<![\w-])--(\w[\w-]*)", README + BENCHMARKS))
+    mentioned = set(re.findall(r"(?<![\w-])--(\w[\w-]*)", README + BENCHMARKS + "".join(PAGES.values())))
     assert {"data", "output", "resume"} <= mentioned <= known, mentioned - known
 
 
@@ -73,31 +79,32 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "file", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "data/README.md"])
+    "file", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "data/README.md",
+             *(f"site/pages/{name}.md" for name in PAGES)])
 def test_links_lead_to_files_and_headings(file):
     for link in re.findall(r"\]\(((?!http)[^)]+)\)", (ROOT / file).read_text()):
         path, _, anchor = link.partition("#")
-        target = (ROOT / file).parent / path
+        target = (ROOT / file).parent / path if path else ROOT / file
         assert target.exists(), link
         assert not anchor or anchor in anchors(target.read_text()), link
 
 
 def test_each_module_has_its_row():
-    rows = set(re.findall(r"^\| \[[\w.]+\]\(going_modular/([\w.]+)\)", README, flags=re.MULTILINE))
+    rows = set(re.findall(r"^\| \[[\w.]+\]\(\.\./\.\./going_modular/([\w.]+)\)", PAGES["map"], flags=re.MULTILINE))
     modules = {path.name for path in (ROOT / "going_modular").iterdir() if not path.name.startswith("__")}
     assert modules <= rows
 
 
 def test_its_names_exist():
-    row = re.search(r"`--data` also takes a name: (.*)\[data", README).group(1)
+    row = re.search(r"`--data` also takes a name: (.*)\[data", PAGES["training"]).group(1)
     names = re.findall(r"`(\w+)`", row)
     assert set(names) == set(data_setup.NAMES) - {"auto"}
-    sizes = re.search(r"; (.*) come with any patch and image size", README).group(1)
+    sizes = re.search(r"; (.*) come with any patch and image size", PAGES["map"]).group(1)
     assert set(re.findall(r"\w+", sizes)) - {"and"} == set(vit.VARIANTS) - {"Mini"}
 
 
 def test_its_files_of_a_run_are_those_written(colours, tmp_path):
-    sentence = re.search(r"A run folder holds (.*?)\. Ctrl-C", README).group(1)
+    sentence = re.search(r"A run folder holds (.*?)\. Ctrl-C", PAGES["training"]).group(1)
     promised = set(re.findall(r"`([\w.]+)`", sentence))
     train.main(["--data", str(colours), "--output", str(tmp_path / "run"), "--epochs", "1", "--device", "cpu"])
     written = {path.name for path in (tmp_path / "run").iterdir()} - {".lock"}
