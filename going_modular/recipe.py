@@ -15,8 +15,6 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from going_modular.vit import ViT
-
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -128,9 +126,10 @@ def encoder_matrices(model: nn.Module) -> list[torch.Tensor]:
     """
     if not hasattr(torch.optim, "Muon"):
         raise ValueError(f"muon needs PyTorch 2.9 or newer, and this is {torch.__version__}")
-    if not isinstance(model, ViT):
+    blocks = getattr(model, "blocks", None)  # of any class that is built like ViT
+    if not isinstance(blocks, nn.Module):
         raise ValueError(f"muon trains the blocks of a ViT, and this is {type(model).__name__}")
-    return [module.weight for module in model.blocks.modules() if isinstance(module, nn.Linear)]
+    return [module.weight for module in blocks.modules() if isinstance(module, nn.Linear)]
 
 
 class Together(torch.optim.Optimizer):

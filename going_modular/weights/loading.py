@@ -54,7 +54,7 @@ def load(
     """
     layout, opened = identify_layout(open_source(source))
     likely = image_size
-    if image_size is None and isinstance(model_or_variant, ViT):
+    if image_size is None and isinstance(model_or_variant, nn.Module):
         likely = model_or_variant.settings["image_size"]
     settings = infer_settings(layout, opened, likely)
     assumed = assumed_settings(layout, opened, settings)
@@ -82,8 +82,8 @@ def load(
         raise WeightsError(f"positions must be one of {', '.join(POSITION_INTERPOLATIONS)}, "
                            f"not {positions!r}")
 
-    given = isinstance(model_or_variant, ViT)
-    if isinstance(model_or_variant, ViT):
+    given = isinstance(model_or_variant, nn.Module)
+    if isinstance(model_or_variant, nn.Module):
         model = model_or_variant
     else:
         model = _build(model_or_variant, settings, layout)
