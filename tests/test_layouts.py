@@ -142,7 +142,7 @@ def test_a_class_of_other_files_alone_is_not_to_be_deleted(tmp_path):
     for name in ("0.png", "1.png", "2.png", "3.png"):
         path = tmp_path / "set" / "train" / "dog" / name
         path.rename(path.with_suffix(".psd"))
-    with pytest.raises(DataError, match=r"dog holds no images, but 4 \.psd; save those as JPEG or PNG") as error:
+    with pytest.raises(DataError, match=r"dog holds no images, but 4 \.psd; save those as JPEG or PNG, or") as error:
         find_layout(tmp_path / "set")
     assert "delete" not in message_of(error)
 
@@ -262,11 +262,13 @@ def test_tables_that_cannot_be_used(tmp_path, change, expected):
     (dict(train=2, training=2, test=2), "holds train and training, and only one can be the train set"),
     ({"a/train": 2, "b/train": 2}, "holds several data sets, a and b; choose one"),
     (dict(test=2), "train: no such folder; a data set is a folder with train/CLASS/ and test/CLASS/"),
+    ({"colour": 2, "grey": 2}, "holds colour, grey, and each of them the same folders .cat, dog.; choose one"),
     ({".": 1}, "the class cat has just one image, where training and test need one each; add images, or a test"),
-    ({}, "holds no images; put them into .*/CLASS/, one folder a class"),
+    ({}, "holds no images, but 1 .zip; put them into .*/CLASS/, one folder a class"),
     ({"train/images": 2, "train/labels": 2}, "train holds images, labels, but no class folders")])
 def test_folders_that_are_no_data_set(tmp_path, parts, expected):
     (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.zip").write_text("x")
     with pytest.raises(DataError, match=expected) as error:
         find_layout(of(tmp_path / "set", **parts))
     message_of(error)
@@ -361,16 +363,22 @@ def test_a_tar_that_would_leave_its_folder(tmp_path, root, food, name, kind):
 
 def test_a_read_only_data_folder_is_enough_to_read(tmp_path, monkeypatch):
     write_set(tmp_path / "data" / "food")
+    write_set(tmp_path / "data" / "drawn")
+    read_only(monkeypatch, tmp_path / "data")
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setenv("VIT_DATA", str(tmp_path / "data"))
-    assert len(data_setup.load(tmp_path / "data" / "food").train) == 12
-    assert sorted(tmp_path.rglob("*")) == before  # nothing was written
+    assert len(data_setup.load(tmp_path / "data" / "food").train) == len(data_setup.load("drawn").train) == 12
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def read_only(monkeypatch, folder):
+    """Take a folder for the data folder, in which nothing can be made; chmod does not stop root."""
+    def refuse(path, *_, **__):
+        raise OSError(30, "Read-only file system", str(path))
+    monkeypatch.setenv("VIT_DATA", str(folder))
+    monkeypatch.setattr(os, "mkdir", refuse)
 
 
 def test_a_data_folder_that_is_read_only_is_told(tmp_path, monkeypatch):
-    def refuse(path, *_, **__):
-        raise OSError(30, "Read-only file system", str(path))
-    monkeypatch.setenv("VIT_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(os, "mkdir", refuse)  # chmod does not stop root
+    read_only(monkeypatch, tmp_path / "data")
     with pytest.raises(DataError, match="cannot write to .*data .*Read-only file system.*; point VIT_DATA at a folder"):
         data_setup.load("drawn")

@@ -98,31 +98,36 @@ def list_classes(folder: str | Path) -> Listing:
     if folders and all(path.name.lower() in NO_CLASSES for path in folders):
         raise DataError(f"{folder} holds {', '.join(path.name for path in folders)}, but no class "
                         f"folders; put images into {folder}/CLASS/, one folder a class")
-    listing = Listing(folder)
-    empty = []
+    listing, empty = Listing(folder), {}
     for path in folders:
-        files = walk(path)[1]
-        images = [file for file in files if is_image(file)]
-        others = Counter(file.suffix.lower() or "no ending" for file in files if not is_image(file))
-        if not images:
-            empty.append((path, others))
+        images, others = _images_and_others(walk(path)[1])
         listing.images[path.name] = images
         listing.left_out += others
+        if not images:
+            empty[path] = others
     if len(empty) == len(folders):
-        others = sum((others for _, others in empty), Counter())
+        others = sum(empty.values(), _images_and_others(files)[1])
         raise DataError(f"{folder} holds no images{_but(others)}; "
                         f"put them into {folder}/CLASS/, one folder a class")
     if empty:
-        path, others = empty[0]
-        remedy = ("save those as JPEG or PNG" if others
+        path, others = next(iter(empty.items()))
+        remedy = ("save those as JPEG or PNG, or move this folder away" if others
                   else "add some, or delete this class from train/ and test/")
         raise DataError(f"{path} holds no images{_but(others)}; {remedy}")
     return listing
 
 
+def _images_and_others(files: list[Path]) -> tuple[list[Path], Counter[str]]:
+    """(those that are images, the number of others by ending)."""
+    images = [file for file in files if is_image(file)]
+    others = set(files) - set(images)
+    return images, Counter(file.suffix.lower() or "no ending" for file in others)
+
+
 def in_words(endings: Counter[str]) -> str:
     """So many files of each ending: "3 .txt, 1 .psd"."""
-    return ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+    return ", ".join(f"{endings[ending]} {ending}"
+                     for ending in sorted(endings, key=lambda ending: (-endings[ending], ending)))
 
 
 def _but(others: Counter[str]) -> str:

@@ -113,8 +113,13 @@ def _understand(folder: Path) -> tuple[dict[str, Listing], list[str], Path]:
         raise DataError(f"{folder} holds {found}, but no class folders; put images into "
                         f"{folder}/CLASS/, one folder a class, or add a labels.csv with two "
                         "columns, file and class")
+    listing = list_classes(folder)
+    inside = [{path.name for path in walk(path, deep=False)[0]} for path in folders]
+    if len(inside) > 1 and len(inside[0]) > 1 and all(each == inside[0] for each in inside):
+        raise DataError(f"{folder} holds {', '.join(names[:3])}, and each of them the same folders "
+                        f"({', '.join(sorted(inside[0])[:3])}); choose one of them")
     notes = [f"{loose} images beside the class folders are left out"] if loose else []
-    return {"train": list_classes(folder)}, notes, folder
+    return {"train": listing}, notes, folder
 
 
 # ------------------------------------------------------------------------------
