@@ -5,6 +5,7 @@ PRESETS has the values that suit few photos, many photos and digits. `complete` 
 follows from the data and the device.
 """
 import argparse
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import torch
 
 from going_modular.data_setup import NAMES, ImageData
 from going_modular.recipe import PRECISIONS, Recipe, check_bounds, option
+from going_modular.utils import why_patches_do_not_fit
 from going_modular.vit import VARIANTS
 from going_modular.weights.loading import our_name
 
@@ -31,6 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         min_scale=1.0, stretch=1.0, flip=False, color_jitter=0.0, turn=12.0, shear=0.15, zoom=0.12,
         shift=0.05, test_shifts=True),
 }
+MOST_PATCHES = 24  # a side, where nobody asks for more: 384 px in patches of 16, as in fine-tuning (Table 4)
 GROUPS = ("data", "model", "training", "output")
 
 
@@ -285,6 +288,28 @@ def default_image_size(device: torch.device) -> int:
     return 224 if device.type == "cuda" else 64
 
 
+def default_patch_size(image_size: int) -> int:
+    """The side of the largest patch that divides the image and leaves 7 x 7 patches or more.
+
+    Raises ValueError where it leaves more than MOST_PATCHES a side.
+    """
+    def largest(size: int) -> int:
+        return max(patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0)
+
+    def fits(size: int) -> bool:
+        return size // largest(size) <= MOST_PATCHES
+
+    patch = largest(image_size)
+    if not fits(image_size):
+        below = next(size for size in range(image_size, 0, -1) if fits(size))
+        above = next(size for size in itertools.count(image_size) if fits(size))
+        raise ValueError(
+            f"{flag('image_size')} {image_size} can only be cut into patches of {patch} px, which "
+            f"are {(image_size // patch)**2:,}: take {below} or {above}, or give "
+            f"{flag('patch_size')}")
+    return patch
+
+
 def complete(
     given: dict[str, Any], data: ImageData, device: torch.device,
     stored: dict[str, Any] | None = None,
@@ -322,10 +347,13 @@ def complete(
         values.setdefault("model", "Mini" if small else base)
     size = values.setdefault("image_size", data.image_size or default_image_size(device))
     model = values.get("model")
-    # The largest patch that divides the image and leaves 7 x 7 patches or more.
-    if model and "/" not in model and size > 0:
-        values.setdefault("patch_size", max(
-            patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0))
+    if model and size > 0:
+        patch = values.get("patch_size") or model.partition("/")[2]
+        if not patch:
+            values["patch_size"] = default_patch_size(size)
+        elif str(patch).isdecimal() and int(patch) > 0:  # else it is refused later
+            if reason := why_patches_do_not_fit(size, int(patch)):
+                raise ValueError(reason)
     # Wider models need smaller steps: the learning rate falls in proportion to 1 / hidden_size.
     # Fine-tuning starts from good weights, which large steps would undo.
     if "lr" not in values:

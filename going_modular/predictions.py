@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from going_modular import plots
 from going_modular.datasets.folders import images_in
 from going_modular.datasets.images import DataError, as_rgb
-from going_modular.utils import RunInfo, load_model
+from going_modular.utils import RunInfo, lasting_output, load_model
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")  # what --save writes
@@ -179,6 +179,7 @@ def picture_file(name: str) -> Path:
     return file
 
 
+@lasting_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit status: 0, or 2 where anything could not be read or written."""
     parser = argparse.ArgumentParser("python -m going_modular.predictions",

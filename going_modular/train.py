@@ -2,13 +2,15 @@
 it learned."""
 import json
 import math
+import os
 import re
 import shlex
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from going_modular.trainer import Diverged, Stopped, Trainer, TrainingError
 from going_modular.utils import (
     CheckpointError,
     in_pixels,
+    lasting_output,
     load_model,
     pick_device,
     why_patches_do_not_fit,
@@ -61,6 +64,19 @@ def build_model(options: Config, num_classes: int, trained: ViT | None = None) -
             **{name: size for name, size in sizes.items() if size is not None})
     model.checkpointing = options.checkpointing
     return model
+
+
+def seconds_of_a_step(model: ViT, batch_size: int, device: torch.device) -> float:
+    """About how long a step takes, from below: its multiply-adds, at the speed that this device has
+    in the product of two matrices."""
+    side = 512
+    matrix, times = torch.ones(side, side, device=device), []
+    for _ in range(3):  # the first one also starts threads, or loads a kernel
+        start = time.perf_counter()
+        (matrix @ matrix).sum().item()  # which waits for the device
+        times.append(time.perf_counter() - start)
+    # The backward pass takes twice the multiply-adds of the forward pass.
+    return 3 * count_macs(model) * batch_size / distributed.size() / side**3 * min(times)
 
 
 def pretrained_model(options: dict[str, Any], stored: dict[str, Any]) -> ViT | None:
@@ -133,13 +149,19 @@ def build_trainer(
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other trainings out of a folder. The system frees the lock when this process ends, even
-    if it is killed.
+    """Make a folder, if need be, and keep other trainings out of it. The system frees the lock when
+    this process ends, even if it is killed. On a file system without locks, as some network drives
+    are, a printed line says so.
 
-    Raises ValueError where another process holds the lock.
+    Raises ValueError where another process holds the lock, or the folder can't be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "a")
+    except OSError as error:
+        raise ValueError(f"the folder of the run, {folder}, can't be written ({error.strerror}): "
+                         "use another --output") from None
+    with file:
         try:
             if sys.platform == "win32":
                 import msvcrt
@@ -151,9 +173,12 @@ def locked(folder: Path) -> Iterator[None]:
                 # lockf locks for this process alone. A lock by flock, as the package filelock takes
                 # it, is inherited by the workers of a loader, which may outlive a killed trainer.
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):  # what lockf and locking raise where it is held
             raise ValueError(f"another training is writing to {folder}: wait for it, or use "
                              "another --output") from None
+        except OSError as error:
+            print(f"the file system of {folder} has no locks ({error.strerror}): take care that no "
+                  "other training writes there")
         yield
 
 
@@ -226,29 +251,57 @@ def write_json(file: Path, values: dict) -> None:
 # Stopping
 
 
-@contextmanager
-def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
-    """At Ctrl-C or SIGTERM, let the trainer save after the current step and stop.
+def end_at_the_second_signal(signals: socket.socket, last_words: Callable[[], str]) -> None:
+    """End this process once a signal to stop has come twice, a second or more apart. torchrun and
+    schedulers may send the same one twice, to each process and to their group, within less.
 
-    A second Ctrl-C stops at once. A second SIGTERM does not, because torchrun and schedulers may
-    send the same one twice, to each process and to their group.
+    signals: gives the number of each signal as a byte, and a 0 where this is to return.
     """
-    before: dict[int, Any] = {}
+    first = None
+    with signals:
+        while (number := signals.recv(1)) not in (b"", b"\0"):
+            now = time.monotonic()
+            if number[0] not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            if first is None:
+                first = now
+                if distributed.rank() == 0:
+                    print("stopping after the step under way; a second signal ends at once",
+                          file=sys.stderr, flush=True)
+            elif now - first >= 1:
+                print(f"error: {last_words()}", file=sys.stderr, flush=True)
+                os._exit(130)
 
-    def stop(number: int, _: object) -> None:
-        trainer.stop_soon()
-        # The handler of before raises KeyboardInterrupt at the next Ctrl-C.
-        if number == signal.SIGINT:
-            signal.signal(number, before[number])
 
+@contextmanager
+def stopping_on_signals(trainer: Trainer, last_words: Callable[[], str]) -> Iterator[None]:
+    """At Ctrl-C or SIGTERM, let the trainer save after the current step and stop; at a second one,
+    end at once, with these words on stderr."""
     # Python lets the main thread alone set signal handlers.
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # It runs them between two of its own instructions, and a backward pass is one that may take
+    # minutes. So a thread looks after the second signal: it reads what arrives at once.
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    thread = threading.Thread(
+        target=end_at_the_second_signal, args=(reader, last_words), daemon=True)
+    thread.start()
+    before = {number: signal.signal(number, trainer.stop_soon)
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    listener = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(listener)
         for number, handler in before.items():
             signal.signal(number, handler)
+        # To close it would not be enough: the workers of a loader have inherited it. And Python may
+        # abort where it ends before the thread does.
+        writer.send(b"\0")
+        thread.join(timeout=5)
+        writer.close()
 
 
 def from_outside(error: RuntimeError) -> str:
@@ -398,6 +451,11 @@ def train(given: dict[str, Any]) -> None:
     tell(f"{options.model or options.weights} on {device} in {precision}: "
          f"{count_parameters(model):,} parameters, "
          f"{count_macs(model) / 1e6:,.0f} million multiply-adds for {options.image_size} px")
+    # On a CUDA GPU the memory ends before a step takes so long.
+    seconds = 0.0 if device.type == "cuda" else seconds_of_a_step(model, options.batch_size, device)
+    if seconds > 60:
+        tell(f"a step takes about {seconds / 60:,.0f} minutes here, and no line comes before the "
+             "first epoch is over: larger patches, smaller images or a smaller model are faster")
 
     # Process 0 names the folder for all, as their clocks may differ, and holds its lock to the end.
     run = f"{Path(data.name).name}-{name.replace('/', '')}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -439,24 +497,27 @@ def run_to_the_end(trainer: Trainer, output: Path, how_to_resume: str) -> None:
     If the training stops, or fails for a reason outside this program, the exception that is raised
     says what was saved, and which command continues the run.
     """
+    def kept(resumable: bool = True) -> str:
+        epoch, steps = trainer.saved
+        words = f"{output / 'last.pt'} holds epoch {epoch}" + (
+            f" and {steps} steps of the next" if steps else "")
+        words = words if epoch or steps else "nothing was saved yet"
+        return words + (f"; go on with: {how_to_resume}" if resumable else "")
+
     try:
-        with stopping_on_signals(trainer):
+        with stopping_on_signals(trainer, lambda: f"ended at once; {kept()}"):
             trainer.fit()
     except (KeyboardInterrupt, RuntimeError) as stop:
         if not isinstance(stop, (KeyboardInterrupt, Stopped, TrainingError)):
             if not (words := from_outside(stop)):
                 raise
             stop = TrainingError(words)
-        epoch, steps = trainer.saved
-        kept = f"{output / 'last.pt'} holds epoch {epoch}" + (
-            f" and {steps} steps of the next" if steps else "")
-        kept = kept if epoch or steps else "nothing was saved yet"
         # A run that has diverged would do so again: there is no use in resuming it.
-        if not isinstance(stop, Diverged):
-            kept += f"; go on with: {how_to_resume}"
-        raise type(stop)(f"{str(stop) or 'stopped'}; {kept}") from None
+        words = kept(resumable=not isinstance(stop, Diverged))
+        raise type(stop)(f"{str(stop) or 'stopped'}; {words}") from None
 
 
+@lasting_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit status: 0, or 2 after an error, or 130 after a stop."""
     def tell(message: str) -> int:

@@ -36,7 +36,13 @@ from going_modular.recipe import (
     grad_scaler,
     tensor_float_32,
 )
-from going_modular.utils import CheckpointError, read_checkpoint, set_seeds, write_atomically
+from going_modular.utils import (
+    CheckpointError,
+    lasting_output,
+    read_checkpoint,
+    set_seeds,
+    write_atomically,
+)
 
 COLUMNS = ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "seconds", "val_loss",
            "val_acc"]
@@ -257,6 +263,7 @@ class Trainer:
         self.unsaved_best: dict[str, Any] | None = None  # the checkpoint of a best epoch since then
         self.stopping = False
 
+    @lasting_output()
     def fit(self) -> list[dict]:
         """Train the epochs that are left.
 

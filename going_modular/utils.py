@@ -1,6 +1,7 @@
 """Seeds, device and files, for several modules. Checkpoints are read as tensors and plain values,
 never as code."""
 import argparse
+import contextlib
 import dataclasses
 import functools
 import os
@@ -10,9 +11,9 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import torch
@@ -127,6 +128,63 @@ def _proven(name: str) -> torch.device:
 
 def _first_line(message: object) -> str:
     return str(message).split("\n")[0]
+
+
+class _LastingStream:
+    """A text stream whose writing never fails. What the console's encoding lacks becomes a question
+    mark; where nobody reads any more, or there is no stream (None), texts are dropped."""
+
+    def __init__(self, stream: TextIO | None):
+        self.stream = open(os.devnull, "w") if stream is None else stream
+
+    def __getattr__(self, name: str) -> Any:  # isatty, encoding and the like
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            try:
+                self.stream.write(text)
+            except UnicodeEncodeError:
+                encoding = self.stream.encoding
+                self.stream.write(text.encode(encoding, "replace").decode(encoding))
+        except (OSError, ValueError):  # its reader has gone, its disk is full; it was closed
+            self._drop()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except (OSError, ValueError):
+            self._drop()
+
+    def _drop(self) -> None:
+        nowhere = open(os.devnull, "w")
+        # The file itself has to lead nowhere: when Python ends, it writes what its buffer holds.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere.fileno(), self.stream.fileno())
+        self.stream = nowhere
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Let no print and no progress bar raise in this context, or in a function that it decorates:
+    on a console that is not UTF-8, without stdout or stderr, after `| head` has read enough."""
+    # A file that is opened takes the lowest number that is free. Where stderr was closed, that
+    # could be a checkpoint, into which PyTorch's C++ code would write its warnings.
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    before = sys.stdout, sys.stderr
+    lasting: Any = [_LastingStream(stream) for stream in before]
+    sys.stdout, sys.stderr = lasting
+    try:
+        yield
+    finally:
+        for stream in lasting:
+            stream.flush()
+        sys.stdout, sys.stderr = before
 
 
 def project_folder() -> Path:

@@ -1,4 +1,5 @@
 """predictions, plots and utils: what a person calls after training."""
+import io
 import os
 import subprocess
 import sys
@@ -134,7 +135,8 @@ def test_predict_sees_an_image_as_the_run_did(checkpoint, photo):
 
 
 @pytest.mark.parametrize("image", [
-    Image.new("RGBA", (6, 3), (200, 100, 0, 51)), Image.new("I;16", (6, 3), 257 * 90), "EXIF"], ids=str)
+    Image.new("RGBA", (6, 3), (200, 100, 0, 51)), Image.new("I;16", (6, 3), 257 * 90), "EXIF"],
+    ids=["RGBA", "16 bits", "EXIF"])
 def test_an_opened_image_is_answered_as_its_file(checkpoint, tmp_path, image):
     model, info = load_model(checkpoint)
     nn.init.normal_(model.head.weight)
@@ -168,6 +170,15 @@ def test_the_command_takes_folders(checkpoint, photo, tmp_path, capsys, monkeypa
         *(f"{tmp_path / name}: green 0.576" for name in ("b/2.png", "b/a/1.PNG", "c.png")),
         f"saved {tmp_path / 'sheet.png'} with the first 2 of 3 images"]
     assert err == f"error: {tmp_path / 'empty'} holds no images\n" and (tmp_path / "sheet.png").is_file()
+
+
+def test_class_names_that_the_console_lacks_are_replaced(checkpoint, photo, monkeypatch):
+    torch.save({**read_checkpoint(checkpoint), "class_names": ["blue", "寿司 crème \udce9", "red"]}, checkpoint)
+    for encoding, said in (("cp1252", "?? crème ?"), ("utf-8", "寿司 crème ?")):
+        with io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n") as console:
+            monkeypatch.setattr(sys, "stdout", console)
+            assert predictions.main([str(checkpoint), str(photo)]) == 0
+            assert console.buffer.getvalue().decode(encoding) == f"{photo}: {said} 0.576\n"
 
 
 def test_one_bad_image_does_not_cost_the_others(checkpoint, photo, tmp_path, capsys):

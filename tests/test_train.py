@@ -1,6 +1,8 @@
 """The command, as a person uses it: what it writes, what it says, and what it answers to bad input."""
 import csv
 import errno
+import io
+import itertools
 import json
 import os
 import re
@@ -8,19 +10,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
-from going_modular import config, data_setup, distributed, predictions, trainer
+from going_modular import config, data_setup, distributed, predictions, train, trainer
 from going_modular.config import OPTIONS, PRESETS, complete, parse
 from going_modular.datasets import named
 from going_modular.recipe import check_bounds
 from going_modular.train import build_model, command_to_resume, from_outside, main, wilson_interval
 from going_modular.utils import CheckpointError, load_model
+from going_modular.vit import ViT, count_macs
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--image-size", "16", "--patch-size", "8", "--layers", "2", "--hidden-size", "24", "--heads", "2",
@@ -205,6 +210,12 @@ def test_the_model_follows_the_device_and_the_patch_size():
     # The largest that divides the image and leaves 7 x 7 patches or more; below 14 px there is none but 1.
     sides = {12: 1, 28: 4, 32: 4, 48: 6, 50: 5, 64: 8, 96: 12}
     assert {side: made("cpu", image_size=side)[1] for side in sides} == sides
+    # A prime can be cut into patches of one pixel alone, 51,529 of them.
+    with pytest.raises(ValueError, match="--image-size 227 can .* patches of 1 px, which are 51,529: take 225 or 228,"):
+        made("cpu", image_size=227)
+    assert made("cpu", image_size=227, patch_size=1)[1] == 1  # who asks for it gets it
+    with pytest.raises(ValueError, match="patches of 16 px do not fit into 227 px: 224 or 240 px would do"):
+        made("cuda", image_size=227)
     # A patch size without a model is that of a ViT-Base: the 16 of B/16 was not asked for.
     assert made("cuda", patch_size=8) == ("B", 8, 224) and made("cpu", patch_size=4) == ("Mini", 4, 64)
     options = complete({"patch_size": 8, "image_size": 32}, data_of(9), torch.device("cuda"))
@@ -314,7 +325,8 @@ def test_wilson_interval():
     (["--batch-size", "0"], "batch_size must be at least 1"),
     (["--model", "Q/16"], "unknown variant 'Q/16': choose one of Mini, Ti, S, B, L, H"),
     (["--model", "B/4"], "patch_size 8 contradicts the variant 'B/4'"),
-    (["--patch-size", "5"], "patch_size (5) does not divide image_size (16)"),
+    (["--patch-size", "5"], "patches of 5 px do not fit into 16 px: 15 or 20 px would do"),
+    (["--patch-size", "32"], "patches of 32 px do not fit into 16 px: 32 px would do"),
     (["--heads", "5"], "num_heads (5) does not divide hidden_size (24)"),
     (["--pool", "max"], 'pool must be "token" or "mean"'),
     (["--hold-out", "1.5"], "hold_out must be above 0 and below 1"),
@@ -471,6 +483,24 @@ def test_resume_from_a_damaged_checkpoint(run, tmp_path):
     assert status == 2 and str(last) in err and "cut short" in err and err.count("\n") == 1
 
 
+def test_a_folder_that_cannot_be_written_is_told(run, colours, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("a file")  # as root may write anywhere, permissions do not stop these tests
+    assert main(["--data", str(colours), "--epochs", "1", *QUICK]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: the folder of the run, runs/colours-Mini-") and err.count("\n") == 1
+    assert "can't be written (" in err and err.endswith("): use another --output\n")
+
+
+def test_a_file_system_without_locks_is_told(run, monkeypatch):
+    def lockf(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", lockf)
+    status, out, err = run("--epochs", "1")
+    assert (status, err) == (0, "") and "has no locks (No locks available): take care that no other training" in out
+
+
 def test_a_second_training_in_the_same_folder_is_refused(run, tmp_path):
     folder = tmp_path / "run"
     hold = ("import os, sys, time; from pathlib import Path; from going_modular.train import locked\n"
@@ -503,6 +533,55 @@ def test_a_full_disk_is_told(run, monkeypatch):
     status, _, err = run("--epochs", "3", "--ema", "0.5")
     assert status == 2 and "No space left on device" in err and "make room" in err and "last.pt holds epoch" in err
     assert err.count("\n") == 1
+
+
+def test_a_console_that_knows_few_letters_and_readers_that_go_away_cost_nothing(colours, tmp_path, monkeypatch):
+    """As `python -m going_modular.train 2>&1 >log.txt | head` on Windows: cp1252 lacks these letters."""
+    shutil.copytree(colours, tmp_path / "寿司")
+    log = io.BytesIO()
+    reader, writer = os.pipe()
+    os.close(reader)
+    with io.TextIOWrapper(log, encoding="cp1252") as console, open(writer, "w", buffering=1) as pipe:
+        monkeypatch.setattr(sys, "stdout", console)
+        monkeypatch.setattr(sys, "stderr", pipe)
+        options = ["--data", str(tmp_path / "寿司"), "--output", str(tmp_path / "run"), *QUICK]
+        assert main([*options, "--epochs", "1"]) == 0 and main(options) == 2  # whose message nobody reads
+        assert b"data: " in log.getvalue() and b"??: 36 training and 12 test images" in log.getvalue()
+    assert (tmp_path / "run" / "results.json").is_file()
+
+
+def test_a_step_that_takes_minutes_is_told_before_it_begins(run, monkeypatch):
+    monkeypatch.setattr(train, "seconds_of_a_step", lambda model, batch_size, device: 30.0 * batch_size)
+    said = "a step takes about 4 minutes here"
+    status, out, _ = run("--epochs", "1")
+    assert status == 0 and said in out and out.index(said) < out.index("epoch   1/1")
+    assert "a step takes" not in run("--resume", data=None, quick=["--batch-size", "2"])[1]
+
+
+def test_the_time_of_a_step_follows_the_speed_of_the_device(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: 0.1 * next(ticks))  # 512^3 multiply-adds take 0.1 s
+    model = ViT.from_variant("Mini/8", image_size=64)
+    assert train.seconds_of_a_step(model, 20, torch.device("cpu")) == pytest.approx(
+        60 * count_macs(model) / 512**3 * 0.1)
+
+
+def test_a_second_signal_ends_at_once_but_not_one_that_was_sent_twice(monkeypatch, capsys):
+    now, looks, stops, ended = [0.0], [], [], threading.Event()
+    monkeypatch.setattr("time.monotonic", lambda: (now[0], looks.append(1))[0])
+    monkeypatch.setattr(os, "_exit", lambda status: (print(f"status {status} at {now[0]}"), ended.set()))
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with train.stopping_on_signals(SimpleNamespace(stop_soon=lambda *_: stops.append(1)), lambda: "last words"):
+        for at in (10, 10.9, 11.1):  # the first two from torchrun and a scheduler
+            now[0], seen = at, len(looks)
+            os.kill(os.getpid(), signal.SIGTERM)
+            while len(looks) == seen:
+                time.sleep(0.001)
+        assert ended.wait(5)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    out, err = capsys.readouterr()
+    assert out == "status 130 at 11.1\n" and len(stops) == 3
+    assert err == "stopping after the step under way; a second signal ends at once\nerror: last words\n"
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

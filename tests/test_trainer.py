@@ -94,6 +94,13 @@ def test_a_run_learns_and_keeps_its_promises(make):
     assert accuracies[best["epoch"] - 1] == max(accuracies) and "training" not in best
 
 
+def test_a_service_without_stdout_and_stderr_can_train(make, monkeypatch):
+    """As pythonw on Windows runs a script."""
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert len(make(epochs=1).fit()) == 1
+
+
 def test_resume_gives_the_weights_of_the_uninterrupted_run(make, monkeypatch):
     whole = make("whole")
     whole.fit()

@@ -1,5 +1,6 @@
 """Where a run keeps its files: beside the data, or in Google Drive."""
 import builtins
+import os
 import sys
 from types import SimpleNamespace
 
@@ -64,3 +65,28 @@ def test_in_colab_without_google_drive_they_lie_beside_the_data(colab, tmp_path,
     colab.answer = answer
     assert [utils.work_folder(name) for name in ("one", "two")] == [tmp_path / "runs" / name for name in ("one", "two")]
     assert len(colab.questions) == 1 and not colab.mounted
+
+
+def test_what_nobody_reads_is_dropped_for_good(monkeypatch):
+    """Python writes what is left in the buffers when it ends, and would fail there again."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1) as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with utils.lasting_output():
+            print("nobody reads this")
+            print("nor this", flush=True)
+        assert sys.stdout is pipe
+        pipe.write("and this is no error any more")
+        pipe.flush()
+
+
+def test_a_file_does_not_take_the_place_of_a_standard_stream(tmp_path):
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        with utils.lasting_output(), open(tmp_path / "checkpoint", "w") as file:
+            assert file.fileno() > 2
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
