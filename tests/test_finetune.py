@@ -39,6 +39,21 @@ def test_new_head_keeps_all_below_it(head, pool):
     assert all(torch.equal(value, before[name]) for name, value in old.state_dict().items())
 
 
+def test_a_new_head_for_a_rectangle_interpolates_in_both_directions():
+    """Positions that are a plane over rows and columns are the same plane on another grid."""
+    old = ViT(**{**SIZES, "image_size": (16, 32), "num_classes": 7})  # 2 x 4 patches
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 2), torch.linspace(0, 1, 4), indexing="ij")
+    old.position_embedding.data[0, 1:, 0] = (rows + 10 * columns).flatten()
+    new = finetune.new_head(old, num_classes=3, image_size=(24, 16))  # 3 x 2
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 3), torch.linspace(0, 1, 2), indexing="ij")
+    assert new.settings["image_size"] == (24, 16) and new(torch.randn(2, 3, 24, 16)).shape == (2, 3)
+    torch.testing.assert_close(new.position_embedding[0, 1:, 0], (rows + 10 * columns).flatten())
+    assert torch.equal(new.position_embedding[0, 0], old.position_embedding[0, 0])  # the class token's
+    assert finetune.new_head(old, num_classes=3).settings["image_size"] == (16, 32)
+    with pytest.raises(ValueError, match=r"patch_size \(8\) does not divide image_size \(\(24, 20\)\)"):
+        finetune.new_head(old, num_classes=3, image_size=(24, 20))
+
+
 def test_fold_normalisation_changes_no_logit():
     model, pixels = randomized(ViT(**SIZES, num_classes=3)).eval(), torch.rand(4, 3, 16, 16)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.2)

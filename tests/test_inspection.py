@@ -217,13 +217,13 @@ def test_distance_of_known_attention(class_token):
     tokens = 9 + class_token
     itself, first = torch.eye(tokens), torch.zeros(tokens, tokens)
     first[:, class_token] = 1
-    found = inspection.attention_distance([torch.stack([itself, first]).expand(5, 2, -1, -1)] * 3, patch_size=4)
+    found = inspection.attention_distance([torch.stack([itself, first]).expand(5, 2, -1, -1)] * 3, grid=3, patch_size=4)
     mean = 4 * (0 + 1 + 2 + 1 + 2**0.5 + 5**0.5 + 2 + 5**0.5 + 8**0.5) / 9
     torch.testing.assert_close(found, torch.tensor([[0, mean]] * 3))
 
 
 def test_even_attention_reaches_as_far_as_two_random_patches_lie_apart():
-    found = inspection.attention_distance([torch.full((1, 1, 5, 5), 0.2)], patch_size=16)
+    found = inspection.attention_distance([torch.full((1, 1, 5, 5), 0.2)], grid=2, patch_size=16)
     torch.testing.assert_close(found, torch.tensor([[(16 + 16 + 16 * math.sqrt(2)) / 4]]))
 
 
@@ -232,20 +232,52 @@ def test_weight_on_the_class_token_does_not_count():
     plain = plain / plain.sum(dim=-1, keepdim=True)
     drawn = plain.clone() * 0.25
     drawn[..., 0] += 0.75  # every token gives three quarters of its weight to the class token
-    torch.testing.assert_close(inspection.attention_distance([drawn], 4), inspection.attention_distance([plain], 4))
+    torch.testing.assert_close(
+        inspection.attention_distance([drawn], 3, 4), inspection.attention_distance([plain], 3, 4))
 
 
 def test_distance_is_a_mean_over_images():
     given = random_attentions(tokens=10)
-    one_by_one = [inspection.attention_distance([a[i : i + 1] for a in given], 4) for i in range(2)]
-    found = inspection.attention_distance(given, 4)
+    one_by_one = [inspection.attention_distance([a[i : i + 1] for a in given], 3, 4) for i in range(2)]
+    found = inspection.attention_distance(given, 3, 4)
     assert found.shape == (4, 3)
     torch.testing.assert_close(found, torch.stack(one_by_one).mean(dim=0))
 
 
-def test_tokens_that_are_no_square_are_an_error():
-    with pytest.raises(ValueError, match="7 tokens are no square"):
-        inspection.attention_distance([torch.full((1, 1, 7, 7), 1 / 7)], 4)
+@pytest.mark.parametrize("tokens", [5, 8])
+def test_tokens_that_are_not_those_of_the_grid_are_an_error(tokens):
+    with pytest.raises(ValueError, match=f"{tokens} tokens are not 2 x 3 patches"):
+        inspection.attention_distance([torch.full((1, 1, tokens, tokens), 1 / tokens)], (2, 3), 4)
+
+
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_maps_of_a_rectangle_have_its_rows_and_columns(pool):
+    """On 2 x 3 patches, patch number 3 is the first of the second row."""
+    model = ViT(**{**SIZES, "image_size": (8, 12)}, pool=pool)
+    similarity = inspection.position_similarity(model)
+    assert similarity.shape == (2, 3, 2, 3)
+    places = model.position_embedding[0, -6:]
+    torch.testing.assert_close(similarity[1, 0, 0, 2], torch.cosine_similarity(places[3], places[2], dim=0))
+
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    images = torch.randn(2, 3, 8, 12)
+    maps = inspection.rollout_maps(model, images)
+    mixed = inspection.rollout(inspection.attentions(model, images))
+    shares = mixed[:, 0, 1:] if pool == "token" else mixed.mean(dim=1)
+    assert maps.shape == (2, 2, 3)
+    torch.testing.assert_close(maps[:, 1, 0], shares[:, 3] / shares.sum(dim=1))
+    assert inspection.overlay(images, maps).shape == (2, 8, 12, 3)
+
+
+@pytest.mark.parametrize("class_token", [0, 1])
+def test_distances_in_a_rectangle(class_token):
+    distances = inspection.patch_distances((2, 3), 4)
+    assert distances[0].tolist() == pytest.approx([0, 4, 8, 4, 4 * 2**0.5, 4 * 5**0.5])
+    first = torch.zeros(6 + class_token, 6 + class_token)
+    first[:, class_token] = 1
+    found = inspection.attention_distance([first[None, None]], (2, 3), 4)
+    assert found.item() == pytest.approx(distances[0].mean().item())
 
 
 def test_attended_tokens_counts_those_that_share():
@@ -260,6 +292,6 @@ def test_attended_tokens_counts_those_that_share():
 def test_the_measures_take_what_a_model_gives():
     model = ViT(**SIZES)
     given = inspection.attentions(model, torch.randn(2, 3, 12, 12))
-    distance, tokens = inspection.attention_distance(given, 4), inspection.attended_tokens(given)
+    distance, tokens = inspection.attention_distance(given, model.grid, 4), inspection.attended_tokens(given)
     assert distance.shape == tokens.shape == (3, 3)
     assert 0 < distance.min() and distance.max() < 8 * math.sqrt(2) and 1 < tokens.min() and tokens.max() < 10

@@ -1,4 +1,6 @@
 """Masked patch prediction: the targets, the corruption, and that it can be learned."""
+import math
+
 import pytest
 import torch
 
@@ -54,6 +56,14 @@ def test_only_the_corrupted_patches_are_hidden(pool, monkeypatch):
     with pytest.raises(ValueError):
         task(one[:, :2])  # an error on the way leaves no hook behind
     assert not vit.patch_embedding._forward_hooks
+
+
+def test_a_rectangle_is_masked_patch_by_patch():
+    task = MaskedPatchPrediction(ViT(**{**SIZES, "image_size": (8, 20)}))
+    images = torch.rand(2, 3, 8, 20) * 2 - 1
+    logits, corrupted = task(images)
+    assert logits.shape == (2, 10, COLOURS) and corrupted.sum(dim=1).tolist() == [5, 5]
+    assert task.loss(images).item() == pytest.approx(math.log(COLOURS))
 
 
 def test_it_learns_to_fill_in(capsys):

@@ -140,16 +140,17 @@ def test_what_a_vit_can_do_they_can(kind):
 
 
 def test_rows_and_columns_are_where_the_patches_are():
-    model = positions.RowColumnViT(**SIZES)
-    grid = model.position_embedding[0, 1:].view(4, 4, 24)  # rows, columns
+    model = positions.RowColumnViT(**{**SIZES, "image_size": (16, 20)})
+    grid = model.position_embedding[0, 1:].view(4, 5, 24)  # rows, columns
     assert torch.equal(grid[:, 0, :12], grid[:, 3, :12]) and torch.equal(grid[0, :, 12:], grid[2, :, 12:])
     assert not torch.equal(grid[0, :, :12], grid[1, :, :12]) and not torch.equal(grid[:, 0, 12:], grid[:, 1, 12:])
     token, rows, columns = model.parametrizations.position_embedding.parameters()
     torch.nn.init.zeros_(token)
     for i in range(4):
         torch.nn.init.constant_(rows[i], i)
-        torch.nn.init.constant_(columns[i], 10 * i)
-    assert model.position_embedding[0].mean(-1).tolist() == [0] + [(i + 10 * j) / 2 for i in range(4) for j in range(4)]
+    for j in range(5):
+        torch.nn.init.constant_(columns[j], 10 * j)
+    assert model.position_embedding[0].mean(-1).tolist() == [0] + [(i + 10 * j) / 2 for i in range(4) for j in range(5)]
     with pytest.raises(ValueError, match="not 25"):
         positions.RowColumnViT(**{**SIZES, "hidden_size": 25, "num_heads": 1})
 

@@ -15,7 +15,8 @@ from going_modular.vit import ViT
 
 
 def new_head(
-    model: ViT, num_classes: int, image_size: int | None = None, **regularisation: float,
+    model: ViT, num_classes: int, image_size: int | tuple[int, int] | None = None,
+    **regularisation: float,
 ) -> ViT:
     """A copy of a model for other classes: the same weights up to the last LayerNorm, and a linear
     head of zeros (Section 3.2).
@@ -23,24 +24,24 @@ def new_head(
     A pre-training head is removed as a whole, with its tanh layer (Section 3.1). The copy is on the
     model's device.
 
-    image_size: in pixels; None keeps the model's. For another size the position embeddings are
-        interpolated (Section 3.2), and model.preprocessing changes with it.
+    image_size: in pixels, (H, W), or one number for a square; None keeps the model's. For another
+        size the position embeddings are interpolated (Section 3.2), and model.preprocessing changes
+        with it.
     regularisation: dropout and drop_path of the copy, where they differ from the model's.
     Raises ValueError where the patch size does not divide the image size.
     """
-    image_size = image_size or model.settings["image_size"]
-    changed = {"num_classes": num_classes, "image_size": image_size, "representation_size": None,
-               **regularisation}
+    changed = {"num_classes": num_classes, "representation_size": None, **regularisation,
+               "image_size": image_size or model.settings["image_size"]}
     copy = ViT(**{**model.settings, **changed})  # its head starts at 0
     body = {name: value for name, value in model.state_dict().items()
             if not name.startswith(("pre_logits.", "head."))}
-    # The patch size stays, so another image has another number of patches, and of positions.
-    if image_size != model.settings["image_size"]:
-        grid = image_size // model.settings["patch_size"]
-        body["position_embedding"] = weights.resize_positions(body["position_embedding"], grid)
+    # The patch size stays, so another image has other rows and columns of patches.
+    if copy.grid != model.grid:
+        body["position_embedding"] = weights.resize_positions(
+            body["position_embedding"], copy.grid, old_grid=model.grid)
     copy.load_state_dict(copy.state_dict() | body)
     if model.preprocessing is not None:
-        copy.preprocessing = model.preprocessing.sized(image_size)
+        copy.preprocessing = model.preprocessing.sized(copy.settings["image_size"])
     return copy.to(model.head.weight.device)
 
 

@@ -4,7 +4,7 @@
     components, shares = inspection.filter_components(model)  # Figure 7, left
     similarity = inspection.position_similarity(model)  # Figure 7, centre
     attentions = inspection.attentions(model, images)
-    distances = inspection.attention_distance(attentions, patch_size=16)  # Figure 7, right
+    distances = inspection.attention_distance(attentions, model.grid, patch_size=16)  # ... right
 
     maps = inspection.rollout_maps(model, images)  # [batch, rows, columns]
     plt.imshow(inspection.overlay(images, maps)[0])  # Figure 6
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from going_modular.utils import Size, sides
 from going_modular.vit import ViT
 
 
@@ -53,20 +54,23 @@ def position_similarity(model: ViT) -> torch.Tensor:
     The class token has no place in the image and is left out.
     """
     positions = model.position_embedding[0].float()
-    side = math.isqrt(len(positions))
-    positions = F.normalize(positions[len(positions) - side**2 :], dim=-1)  # [N, hidden_size]
-    return (positions @ positions.T).unflatten(1, (side, side)).unflatten(0, (side, side))
+    positions = F.normalize(positions[-math.prod(model.grid) :], dim=-1)  # [N, hidden_size]
+    return (positions @ positions.T).unflatten(1, model.grid).unflatten(0, model.grid)
 
 
-def patch_distances(grid: int, patch_size: int) -> torch.Tensor:
-    """The distances between the centres of each two patches of a grid x grid image, in pixels:
-    [N, N] with N = grid**2."""
-    steps = torch.arange(grid, dtype=torch.float32) * patch_size
-    places = torch.cartesian_prod(steps, steps)  # row by row, as patchify cuts
+def patch_distances(grid: Size, patch_size: int) -> torch.Tensor:
+    """The distances between the centres of each two of N patches, in pixels: [N, N].
+
+    grid: (rows, columns) of patches, or one number for a square.
+    """
+    rows, columns = (torch.arange(side, dtype=torch.float32) * patch_size for side in sides(grid))
+    places = torch.cartesian_prod(rows, columns)  # row by row, as patchify cuts
     return (places[:, None] - places).norm(dim=-1)
 
 
-def attention_distance(attentions: Sequence[torch.Tensor], patch_size: int) -> torch.Tensor:
+def attention_distance(
+    attentions: Sequence[torch.Tensor], grid: Size, patch_size: int,
+) -> torch.Tensor:
     """The mean attention distance in pixels, as in Figures 7 (right) and 11: [layers, num_heads].
 
     For each query patch, the distances to all patches (0 to itself) are averaged with its attention
@@ -74,14 +78,15 @@ def attention_distance(attentions: Sequence[torch.Tensor], patch_size: int) -> t
     image. It is left out as a query and as a key, and the other weights are rescaled to sum to 1.
 
     attentions: the result of `attentions`, each [batch, num_heads, tokens, tokens].
-    Raises ValueError where the tokens are not a square of patches, with or without a class token.
+    grid: (rows, columns) of patches, or one number for a square: that of a ViT is model.grid.
+    Raises ValueError where the tokens are not those of the grid, with or without a class token.
     """
-    tokens = attentions[0].shape[-1]
-    side = math.isqrt(tokens)
-    if tokens - side**2 > 1:
-        raise ValueError(f"{tokens} tokens are no square of patches, with or without a class token")
-    first = tokens - side**2  # 1 where there is a class token
-    distances = patch_distances(side, patch_size).to(attentions[0].device)
+    tokens, (rows, columns) = attentions[0].shape[-1], sides(grid)
+    first = tokens - rows * columns  # 1 where there is a class token
+    if first not in (0, 1):
+        raise ValueError(f"{tokens} tokens are not {rows} x {columns} patches, with or without a "
+                         "class token")
+    distances = patch_distances(grid, patch_size).to(attentions[0].device)
     found = []
     for attention in attentions:
         weights = attention[..., first:, first:].float()  # [batch, num_heads, N, N]
@@ -153,7 +158,7 @@ def rollout_maps(model: ViT, images: torch.Tensor, residual: bool = True) -> tor
     mixed = rollout(attentions(model, images), residual)
     shares = mixed[:, 0, 1:] if model.settings["pool"] == "token" else mixed.mean(dim=1)
     shares = shares / shares.sum(dim=1, keepdim=True)  # [batch, N]
-    return shares.unflatten(1, (math.isqrt(shares.shape[1]), -1))
+    return shares.unflatten(1, model.grid)
 
 
 def overlay(images: torch.Tensor, maps: torch.Tensor, model: ViT | None = None) -> torch.Tensor:

@@ -54,31 +54,30 @@ class RowsAndColumns(nn.Module):
     """Positions [1, tokens, hidden_size] as a function of three smaller tables (Appendix D.4, 2-D).
 
     The first half of a patch's position is that of its row, the second half that of its column. The
-    class token, if there is one, has a position of its own. side: the number of patches in a row.
+    class token, if there is one, has a position of its own. grid: the numbers of rows and columns.
     """
 
-    def __init__(self, side: int):
+    def __init__(self, grid: tuple[int, int]):
         super().__init__()
-        self.side = side
+        self.grid = grid
 
     def forward(
         self, token: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor,
     ) -> torch.Tensor:
-        """token [1, 0 or 1, hidden_size], rows and columns [side, hidden_size / 2] -> positions
-        [1, tokens, hidden_size]."""
-        grid = torch.cat([rows.repeat_interleave(self.side, dim=0), columns.repeat(self.side, 1)],
-                         dim=1)
-        return torch.cat([token, grid[None]], dim=1)
+        """token [1, 0 or 1, hidden_size], rows and columns [their number, hidden_size / 2] ->
+        positions [1, tokens, hidden_size]."""
+        patches = torch.cat(
+            [rows.repeat_interleave(len(columns), dim=0), columns.repeat(len(rows), 1)], dim=1)
+        return torch.cat([token, patches[None]], dim=1)
 
     def right_inverse(
         self, positions: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The initial tables, from the positions of a new ViT: the rows are taken from the first
         column of patches, and the columns from the first row."""
-        patches, half = self.side**2, positions.shape[-1] // 2
-        token, grid = (
-            positions[:, :-patches], positions[0, -patches:].unflatten(0, (self.side, self.side)))
-        return token.clone(), grid[:, 0, :half].clone(), grid[0, :, half:].clone()
+        number, half = math.prod(self.grid), positions.shape[-1] // 2
+        token, patches = positions[:, :-number], positions[0, -number:].unflatten(0, self.grid)
+        return token.clone(), patches[:, 0, :half].clone(), patches[0, :, half:].clone()
 
 
 class RowColumnViT(ViT):
@@ -94,9 +93,8 @@ class RowColumnViT(ViT):
         if self.settings["hidden_size"] % 2:
             raise ValueError("hidden_size must be even for rows and columns, not "
                              f"{self.settings['hidden_size']}")
-        side = self.settings["image_size"] // self.settings["patch_size"]
         # PyTorch computes the attribute anew wherever it is read, so ViT.embed stays as it is.
-        register_parametrization(self, "position_embedding", RowsAndColumns(side))
+        register_parametrization(self, "position_embedding", RowsAndColumns(self.grid))
 
 
 class RelativeSelfAttention(MultiheadSelfAttention):
