@@ -17,7 +17,7 @@ import torch
 
 from going_modular.data_setup import NAMES, ImageData
 from going_modular.recipe import PRECISIONS, Recipe, check_bounds, option
-from going_modular.utils import why_patches_do_not_fit
+from going_modular.utils import Size, in_pixels, sides, size_of, why_patches_do_not_fit
 from going_modular.vit import VARIANTS
 from going_modular.weights.loading import our_name
 
@@ -104,9 +104,10 @@ class Config(Recipe):
     patch_size: int | None = option(
         "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 patches or "
         "more", None, group="model")
-    image_size: int = option(
-        "side of the image in pixels; default: that of the data set for digits and things, else "
-        "224 on NVIDIA's GPUs and 64 on other devices", group="model")
+    image_size: Size = option(
+        "height and width of the image in pixels, such as 64x96, or one number for a square; "
+        "default: that of the data set for digits and things, else 224 on NVIDIA's GPUs and 64 on "
+        "other devices", group="model")
     layers: int | None = option(
         "number of encoder layers; default: the variant's, as for the next three", None,
         group="model")
@@ -187,10 +188,23 @@ def help_text(name: str) -> str:
 
 
 def in_words(value: Any) -> str:
-    """A value as text: on or off for a truth value, numbers in short, such as 0.25."""
+    """A value as text: on or off for a truth value, numbers in short, such as 0.25, 64x96 for an
+    image size."""
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, tuple):
+        return in_pixels(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def read_image_size(text: str) -> Size:
+    """An image size as it is typed: 64, or 64x96 for a height of 64 and a width of 96.
+
+    Raises ValueError for any other text.
+    """
+    lengths = [int(length) for length in text.split("x")]
+    height, width = lengths * 2 if len(lengths) == 1 else lengths
+    return size_of(height, width)
 
 
 def parse(argv: Sequence[str] | None) -> dict[str, Any]:
@@ -211,8 +225,9 @@ def parse(argv: Sequence[str] | None) -> dict[str, Any]:
             action = argparse.BooleanOptionalAction if either else "store_true"
             section.add_argument(flag(name), action=action, help=text)
         else:
-            metavar = {str: "NAME", int: "N", float: "X", Path: "FOLDER"}[TYPES[name]]
-            section.add_argument(flag(name), type=TYPES[name], metavar=metavar, help=text)
+            reader: Any = read_image_size if name == "image_size" else TYPES[name]
+            metavar = {str: "NAME", int: "N", float: "X", Path: "FOLDER", read_image_size: "HxW"}
+            section.add_argument(flag(name), type=reader, metavar=metavar[reader], help=text)
     return vars(parser.parse_args(argv))
 
 
@@ -255,7 +270,9 @@ def check_stored(stored: dict[str, Any]) -> None:
     for name, each in OPTIONS.items():
         if not each.metadata["per_call"]:
             value = stored[name]
-            kinds = (int, float) if TYPES[name] is float else TYPES[name]
+            kinds: Any = (int, float) if TYPES[name] is float else TYPES[name]
+            if name == "image_size":
+                kinds = (int, tuple)
             is_none = value is None and each.default is None
             if not is_none and (not isinstance(value, kinds)
                                 or isinstance(value, bool) != (TYPES[name] is bool)):
@@ -266,10 +283,10 @@ def check_stored(stored: dict[str, Any]) -> None:
 
 
 def typed(name: str, value: Any) -> str:
-    """An option with its value as it is typed: --lr 0.1, --no-flip."""
+    """An option with its value as it is typed: --lr 0.1, --no-flip, --image-size 64x96."""
     if isinstance(value, bool):
         return flag(name) if value else flag(f"no_{name}")
-    return f"{flag(name)} {value}"
+    return f"{flag(name)} {in_pixels(value) if isinstance(value, tuple) else value}"
 
 
 def options_of_before(stored: dict[str, Any]) -> dict[str, Any]:
@@ -288,24 +305,29 @@ def default_image_size(device: torch.device) -> int:
     return 224 if device.type == "cuda" else 64
 
 
-def default_patch_size(image_size: int) -> int:
-    """The side of the largest patch that divides the image and leaves 7 x 7 patches or more.
+def default_patch_size(image_size: Size) -> int:
+    """The side of the largest patch that divides both sides and leaves 7 x 7 patches or more.
 
-    Raises ValueError where it leaves more than MOST_PATCHES a side.
+    Raises ValueError where it leaves more than MOST_PATCHES along a side.
     """
-    def largest(size: int) -> int:
-        return max(patch for patch in range(1, max(size // 7, 1) + 1) if size % patch == 0)
+    def largest(height: int, width: int) -> int:
+        return max(patch for patch in range(1, max(min(height, width) // 7, 1) + 1)
+                   if math.gcd(height, width) % patch == 0)
 
-    def fits(size: int) -> bool:
-        return size // largest(size) <= MOST_PATCHES
+    def fits(height: int, width: int) -> bool:
+        return max(height, width) // largest(height, width) <= MOST_PATCHES
 
-    patch = largest(image_size)
-    if not fits(image_size):
-        below = next(size for size in range(image_size, 0, -1) if fits(size))
-        above = next(size for size in itertools.count(image_size) if fits(size))
+    height, width = sides(image_size)
+    patch = largest(height, width)
+    if not fits(height, width):
+        better = "sides with a larger common divisor"
+        if height == width:
+            below = next(size for size in range(height, 0, -1) if fits(size, size))
+            above = next(size for size in itertools.count(height) if fits(size, size))
+            better = f"{below} or {above}"
         raise ValueError(
-            f"{flag('image_size')} {image_size} can only be cut into patches of {patch} px, which "
-            f"are {(image_size // patch)**2:,}: take {below} or {above}, or give "
+            f"{flag('image_size')} {in_pixels(image_size)} can only be cut into patches of "
+            f"{patch} px, which are {height // patch * (width // patch):,}: take {better}, or give "
             f"{flag('patch_size')}")
     return patch
 
@@ -345,14 +367,15 @@ def complete(
         small = device.type != "cuda" or data.image_size
         base = "B" if "patch_size" in values else "B/16"  # a given patch size replaces the 16
         values.setdefault("model", "Mini" if small else base)
-    size = values.setdefault("image_size", data.image_size or default_image_size(device))
+    height, width = sides(
+        values.setdefault("image_size", data.image_size or default_image_size(device)))
     model = values.get("model")
-    if model and size > 0:
+    if model and min(height, width) > 0:
         patch = values.get("patch_size") or model.partition("/")[2]
         if not patch:
-            values["patch_size"] = default_patch_size(size)
+            values["patch_size"] = default_patch_size(values["image_size"])
         elif str(patch).isdecimal() and int(patch) > 0:  # else it is refused later
-            if reason := why_patches_do_not_fit(size, int(patch)):
+            if reason := why_patches_do_not_fit(values["image_size"], int(patch)):
                 raise ValueError(reason)
     # Wider models need smaller steps: the learning rate falls in proportion to 1 / hidden_size.
     # Fine-tuning starts from good weights, which large steps would undo.
@@ -367,5 +390,5 @@ def complete(
     repeats = values.setdefault("repeats", math.ceil(1000 / len(data.train)))
     shown = values.get("images_shown", Config.images_shown)
     values.setdefault("epochs", max(5, round(shown / len(data.train) / repeats)))
-    values.setdefault("num_workers", 0 if size <= 64 else min(os.cpu_count() or 1, 8))
+    values.setdefault("num_workers", 0 if height * width <= 64**2 else min(os.cpu_count() or 1, 8))
     return Config(**values)

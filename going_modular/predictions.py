@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from going_modular import plots
 from going_modular.datasets.folders import images_in
 from going_modular.datasets.images import DataError, as_rgb
-from going_modular.utils import RunInfo, lasting_output, load_model
+from going_modular.utils import RunInfo, lasting_output, load_model, sides
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")  # what --save writes
@@ -23,22 +23,23 @@ MOST_SHOWN = 60  # images on the sheet of --save
 
 
 def central_crops(images: torch.Tensor, crops: int) -> list[torch.Tensor]:
-    """Views of images [batch, C, size, size]: `crops` central squares, at least two, whose sides go
-    from the whole down to 0.65 of it, scaled up to the same size, and each of them mirrored.
+    """Views of images [batch, C, H, W]: `crops` central parts, at least two, whose sides go from
+    the whole down to 0.65 of it, scaled up to the same size, and each of them mirrored.
 
     A model trained on random crops has seen objects larger than they appear in whole images
     (Touvron et al., 2019), so closer views suit it better.
     """
-    size, views = images.shape[-1], []
+    size, views = list(images.shape[-2:]), []
     for i in range(crops):
-        side = round(size * (1 - 0.35 * i / (crops - 1)))
-        view = v2.functional.resize(v2.functional.center_crop(images, side), [size, size])
+        share = 1 - 0.35 * i / (crops - 1)
+        part = v2.functional.center_crop(images, [round(side * share) for side in size])
+        view = v2.functional.resize(part, size)
         views += [view, view.flip(-1)]
     return views
 
 
 def shifts(images: torch.Tensor) -> list[torch.Tensor]:
-    """Images [batch, C, size, size] of digits, black at -1, moved by a pixel along each
+    """Images [batch, C, H, W] of digits, black at -1, moved by a pixel along each
     diagonal, and as they are."""
     return list(v2.functional.five_crop(v2.functional.pad(images, [1], fill=-1.0),
                                         list(images.shape[-2:])))
@@ -46,7 +47,7 @@ def shifts(images: torch.Tensor) -> list[torch.Tensor]:
 
 def views_of(settings: dict) -> Callable[[torch.Tensor], list[torch.Tensor]] | None:
     """The function that makes the views of a test image for a run with these settings
-    (--test-crops, --test-shifts): images [batch, C, size, size] -> a list of such batches.
+    (--test-crops, --test-shifts): images [batch, C, H, W] -> a list of such batches.
 
     None where the image itself is the only view.
     """
@@ -61,7 +62,7 @@ def views_of(settings: dict) -> Callable[[torch.Tensor], list[torch.Tensor]] | N
 
 class AveragedOverViews(nn.Module):
     """A model that averages its probabilities over views of an image (test-time augmentation):
-    images [batch, C, size, size] -> log-probabilities [batch, num_classes].
+    images [batch, C, H, W] -> log-probabilities [batch, num_classes].
 
     Log-probabilities serve as logits, as their softmax is the probabilities again.
     """
@@ -71,7 +72,7 @@ class AveragedOverViews(nn.Module):
         self.model, self.views = model, views
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        # All views in one batch: [views * batch, C, size, size]
+        # All views in one batch: [views * batch, C, H, W]
         views = self.views(images)
         probabilities = self.model(torch.cat(views)).float().softmax(dim=-1)
         return probabilities.unflatten(0, (len(views), -1)).mean(dim=0).log()
@@ -129,8 +130,8 @@ def own_transform(model: nn.Module, image_size: tuple[int, int]) -> Callable:
     if transform := getattr(model, "preprocessing", None):
         return transform
     settings = getattr(model, "settings", None)
-    if isinstance(settings, dict) and (side := settings.get("image_size")):
-        image_size = (side, side) if isinstance(side, int) else side
+    if isinstance(settings, dict) and (size := settings.get("image_size")):
+        image_size = sides(size)
     return v2.Compose([v2.Resize(image_size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
                        v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 

@@ -31,6 +31,8 @@ from going_modular.utils import (
     lasting_output,
     load_model,
     pick_device,
+    sides,
+    size_of,
     why_patches_do_not_fit,
     write_atomically,
 )
@@ -210,6 +212,8 @@ def stored_settings(options: dict[str, Any]) -> dict[str, Any]:
     try:
         # A run of an earlier version can be completed.
         stored = {"muon": 0.0, **json.loads((folder / "settings.json").read_text())}
+        if isinstance(stored["image_size"], list):  # a pair, for which JSON has no other word
+            stored["image_size"] = size_of(*map(int, stored["image_size"]))
         if "preset" not in stored:
             stored |= config.options_of_before(stored)
         config.check_stored(stored)
@@ -430,7 +434,7 @@ def train(given: dict[str, Any]) -> None:
         data = data_setup.load(
             source, skip_bad_images=given.get("skip_bad_images",
                                               stored.get("skip_bad_images", False)),
-            cache_size=2 * (size or config.default_image_size(device)))
+            cache_size=2 * max(sides(size or config.default_image_size(device))))
     tell(data.note)
 
     # Options and model. What the preset has set is printed, as nobody typed it.
@@ -450,7 +454,8 @@ def train(given: dict[str, Any]) -> None:
     precision = str(computing_dtype(device, options.precision)).removeprefix("torch.")
     tell(f"{options.model or options.weights} on {device} in {precision}: "
          f"{count_parameters(model):,} parameters, "
-         f"{count_macs(model) / 1e6:,.0f} million multiply-adds for {options.image_size} px")
+         f"{count_macs(model) / 1e6:,.0f} million multiply-adds for "
+         f"{in_pixels(options.image_size)} px")
     # On a CUDA GPU the memory ends before a step takes so long.
     seconds = 0.0 if device.type == "cuda" else seconds_of_a_step(model, options.batch_size, device)
     if seconds > 60:

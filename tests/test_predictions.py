@@ -54,6 +54,17 @@ def test_load_model_and_predict(checkpoint, photo):
     assert info.transform(Image.open(photo).convert("RGB")).shape == (3, 16, 16)
 
 
+def test_a_model_for_rectangles_is_loaded_and_predicts(checkpoint, photo):
+    model = ViT(**{**SIZES, "image_size": (24, 16)})
+    stored = torch.load(checkpoint)
+    torch.save({**stored, "model": model.state_dict(), "architecture": model.settings}, checkpoint)
+    model, info = load_model(checkpoint)
+    assert info.image_size == (24, 16) and model.grid == (3, 2)
+    assert info.transform(Image.open(photo).convert("RGB")).shape == (3, 24, 16)
+    assert set(predictions.predict(model, photo, info).probabilities) == set(CLASSES)
+    predictions.pred_and_plot_image(model, CLASSES, photo)  # its own size, without a transform
+
+
 class Brightness(nn.Module):
     """Logits that are the mean of the left half and of the right half of the first channel."""
 
@@ -91,12 +102,14 @@ def test_a_sheet_of_tensors_shows_minus_one_as_black_and_one_as_white():
     plt.close(figure)
 
 
-def test_views_average_probabilities_over_crops_and_mirror_images():
+@pytest.mark.parametrize("height, rows", [(20, slice(4, 17)), (40, slice(7, 33))])
+def test_views_average_probabilities_over_crops_and_mirror_images(height, rows):
     set_seeds(0)
-    images = torch.rand(5, 3, 20, 20) * 20
+    images = torch.rand(5, 3, height, 20) * 20
     model = Brightness()
-    squares = [images, v2.functional.resize(images[..., 4:17, 4:17], [20, 20])]  # 0.65 of 20 pixels are 13
-    expected = torch.stack([model(seen).softmax(-1) for view in squares for seen in (view, view.flip(-1))]).mean(0)
+    middle = v2.functional.resize(images[..., rows, 4:17], [height, 20])  # 0.65 of 20 pixels are 13
+    views = [seen for view in (images, middle) for seen in (view, view.flip(-1))]
+    expected = torch.stack([model(view).softmax(-1) for view in views]).mean(0)
     views = predictions.views_of({"data": "photos", "test_crops": 2, "test_shifts": False})
     ours = predictions.AveragedOverViews(model, views)(images).exp()
     torch.testing.assert_close(ours, expected)

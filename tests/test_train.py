@@ -121,6 +121,36 @@ def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
     assert run("--resume", quick=[], output=tmp_path / "second")[0] == 0
 
 
+def test_a_run_on_rectangles(run, tmp_path, colours):
+    """From the command to a prediction, on again, and as the start of a run on another shape."""
+    wide = ["--image-size", "16x24", *QUICK[2:]]
+    status, out, err = run("--epochs", "1", "--test-crops", "2", quick=wide)
+    assert (status, err) == (0, "") and "million multiply-adds for 16x24 px" in out
+    model, info = load_model(tmp_path / "run")
+    assert model.settings["image_size"] == info.image_size == (16, 24) and model.grid == (2, 3)
+    assert predictions.predict(model, colours / "test" / "red" / "0.png", info).class_name in info.class_names
+
+    status, _, err = run("--resume", "--image-size", "24x16", data=None, quick=[])
+    assert status == 2 and "--image-size 24x16 contradicts the run in" in err and "which has 16x24: leave" in err
+    assert run("--resume", "--image-size", "16x24", data=None, quick=[])[0] == 0
+
+    options = ["--epochs", "1", "--weights", str(tmp_path / "run"), "--image-size", "24x8", "--device", "cpu"]
+    assert run(*options, quick=[], output=tmp_path / "second")[0] == 0
+    assert load_model(tmp_path / "second")[0].grid == (3, 1)
+
+
+@pytest.mark.parametrize("typed, size", [("64", 64), ("64x96", (64, 96)), ("64x64", 64)])
+def test_an_image_size_as_it_is_typed(typed, size):
+    assert parse(["--image-size", typed]) == {"image_size": size}
+
+
+@pytest.mark.parametrize("typed", ["64x", "x64", "64x96x3", "large", "64*96"])
+def test_an_image_size_that_is_none(typed, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--image-size", typed])
+    assert f"invalid image size: '{typed}'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("options, words", [
     (["--weights", "nothing.pt"], "there is no file nothing.pt"),
     (["--weights", "nothing.pt", "--model", "B/16"], "--weights brings the whole model: leave out --model"),
@@ -216,6 +246,8 @@ def test_the_model_follows_the_device_and_the_patch_size():
     assert made("cpu", image_size=227, patch_size=1)[1] == 1  # who asks for it gets it
     with pytest.raises(ValueError, match="patches of 16 px do not fit into 227 px: 224 or 240 px would do"):
         made("cuda", image_size=227)
+    rectangles = {(64, 96): 8, (96, 64): 8, (60, 90): 6, (224, 448): 32, (32, 36): 4}  # it divides both sides
+    assert {size: made("cpu", image_size=size)[1] for size in rectangles} == rectangles
     # A patch size without a model is that of a ViT-Base: the 16 of B/16 was not asked for.
     assert made("cuda", patch_size=8) == ("B", 8, 224) and made("cpu", patch_size=4) == ("Mini", 4, 64)
     options = complete({"patch_size": 8, "image_size": 32}, data_of(9), torch.device("cuda"))
@@ -233,7 +265,8 @@ def test_a_run_that_goes_on_keeps_its_options(colours):
 
 
 @pytest.mark.parametrize("change", [
-    {"lr": "abc"}, {"batch_size": "8"}, {"lr": None}, {"preset": "huge"}, {"flip": "no"}, {"min_scale": 7}, None],
+    {"lr": "abc"}, {"batch_size": "8"}, {"lr": None}, {"preset": "huge"}, {"flip": "no"}, {"min_scale": 7},
+    {"image_size": [16, 16, 3]}, {"image_size": ["a", "b"]}, None],
     ids=str)
 def test_settings_that_were_spoilt_by_hand_get_one_line(run, tmp_path, change):
     assert run("--epochs", "1")[0] == 0
@@ -348,6 +381,7 @@ def test_wilson_interval():
     (["--num-workers", "-1"], "num_workers must be at least 0"),
     (["--repeats", "0"], "repeats must be at least 1"),
     (["--image-size", "0"], "image_size must be at least 1"),
+    (["--image-size", "16x20"], "patch_size (8) does not divide image_size ((16, 20))"),
     (["--device", "abacus"], "there is no device 'abacus' on this machine"),
     (["--data", "no_such_set"], "no_such_set"),
 ])

@@ -26,6 +26,25 @@ def test_eval_transform(photo):
     assert (data_setup.eval_transform(4)(clear) == 1).all()  # on white
 
 
+@pytest.mark.parametrize("size, box", [
+    ((32, 96), (0, 16, 96, 48)),  # the photo is 64 high and 96 wide: too high for this view
+    ((64, 32), (32, 0, 64, 64)),  # and too wide for this one
+    ((64, 96), (0, 0, 96, 64))])
+def test_a_rectangle_is_the_middle_of_what_just_covers_it(photo, size, box):
+    image = data_setup.eval_transform(size)(photo)
+    expected = torch.from_numpy(np.array(photo.crop(box))).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(image, expected)
+    assert data_setup.eval_transform((7, 50))(photo).shape == (3, 7, 50)
+
+
+def test_random_crops_for_a_rectangle_have_its_shape(photo):
+    """Of a photo of twice the width, a view of twice the width sees all, without distortion."""
+    wide = photo.resize((96, 48))
+    view = data_setup.train_transform((24, 48), min_scale=1.0, stretch=1, flip=False, color_jitter=0)
+    torch.testing.assert_close(view(wide), data_setup.eval_transform((24, 48))(wide))
+    assert data_setup.train_transform((24, 40))(photo).shape == (3, 24, 40)
+
+
 @pytest.mark.parametrize("factors", [(0.7, 1, 1), (1, 0.6, 1), (1, 1, 0.4), (0.8, 0.7, 0.9)])
 def test_recolor_equals_torchvision(photo, factors):
     image = v2.functional.to_dtype(v2.functional.to_image(photo), torch.float32, scale=True)

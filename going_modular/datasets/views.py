@@ -1,4 +1,4 @@
-"""Views: PIL image -> float tensor [3, image_size, image_size] in [-1, 1].
+"""Views: PIL image -> float tensor [3, H, W] in [-1, 1], of the height and width asked for.
 
 That is a mean and a standard deviation of 0.5 for each channel, as in the code of the paper.
 
@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from going_modular.datasets.images import to_image, to_pixels
+from going_modular.utils import Size, sides
 
 
 def _resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -24,18 +25,18 @@ def _resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 class View:
-    """Images -> tensors [batch, 3, image_size, image_size] in [-1, 1], in two halves: `cut` does
-    what each image needs for itself, in bytes; `finish` does the rest for a whole batch at once, on
-    the device where it lies.
-    Called with one PIL image it returns [3, image_size, image_size]."""
+    """Images -> tensors [batch, 3, H, W] in [-1, 1], in two halves: `cut` does what each image
+    needs for itself, in bytes; `finish` does the rest for a whole batch at once, on the device
+    where it lies.
+    Called with one PIL image it returns [3, H, W]."""
 
     def cut(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """uint8 [3, H, W], which stays as it is -> what `finish` takes, without the batch: uint8
-        [3, image_size, image_size], and what else it needs."""
+        """uint8 [3, height, width], which stays as it is -> what `finish` takes, without the batch:
+        uint8 [3, H, W], and what else it needs."""
         raise NotImplementedError
 
     def finish(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 [batch, 3, image_size, image_size] -> the same in [-1, 1]."""
+        """uint8 [batch, 3, H, W] -> the same in [-1, 1]."""
         return pixels.float().div_(127.5).sub_(1)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
@@ -104,10 +105,10 @@ class RandomView(View):
     torch's default generator. before: a change of the PIL image that comes before all others.
     """
 
-    def __init__(self, image_size: int, min_scale: float, flip: bool, color_jitter: float,
+    def __init__(self, image_size: Size, min_scale: float, flip: bool, color_jitter: float,
                  stretch: float = 4 / 3, turn: float = 0.0, shear: float = 0.0, zoom: float = 0.0,
                  shift: float = 0.0, before: Callable | None = None):
-        self.image_size, self.min_scale, self.stretch = image_size, min_scale, stretch
+        self.size, self.min_scale, self.stretch = sides(image_size), min_scale, stretch
         self.flip, self.color_jitter, self.before = flip, color_jitter, before
         self.warp_limits = (turn, shear, zoom, zoom, shift, shift)
 
@@ -126,15 +127,15 @@ class RandomView(View):
         scale, shape, left, top, mirror = numbers[:5].tolist()
         _, height, width = pixels.shape
 
-        # The crop: its area is uniform, the ratio of its sides is uniform on a logarithmic scale,
-        # as in RandomResizedCrop; then its place.
+        # The crop: its area is uniform, the ratio of its sides is uniform on a logarithmic scale
+        # about that of the view, which for a square is RandomResizedCrop's; then its place.
         area = width * height * (self.min_scale + (1 - self.min_scale) * scale)
-        ratio = self.stretch ** (2 * shape - 1)
+        ratio = self.stretch ** (2 * shape - 1) * (self.size[1] / self.size[0])
         crop_width = min(max(1, round((area * ratio) ** 0.5)), width)
         crop_height = min(max(1, round((area / ratio) ** 0.5)), height)
         left, top = round(left * (width - crop_width)), round(top * (height - crop_height))
         crop = pixels[:, top : top + crop_height, left : left + crop_width]
-        view = _resize(crop, (self.image_size, self.image_size))
+        view = _resize(crop, self.size)
         view = view.flip(2) if self.flip and mirror < 0.5 else view
         if not self.color_jitter:
             return (view,)
@@ -147,25 +148,27 @@ class RandomView(View):
 
 
 class CentralView(View):
-    """The short side scaled to image_size, then the square in the middle: nothing is random."""
+    """The image scaled so that it just covers image_size, then its middle: nothing is random."""
 
-    def __init__(self, image_size: int):
-        self.image_size = image_size
+    def __init__(self, image_size: Size):
+        self.size = sides(image_size)
 
     def cut(self, pixels: torch.Tensor) -> tuple[torch.Tensor]:
-        _, height, width = pixels.shape
-        side = min(height, width)
-        size = (height * self.image_size // side, width * self.image_size // side)
-        pixels = _resize(pixels, size)
-        return v2.functional.center_crop(pixels, [self.image_size, self.image_size]),
+        (_, height, width), (rows, columns) = pixels.shape, self.size
+        if height * columns < width * rows:  # too wide: its height is scaled to that of the view
+            size = (rows, width * rows // height)
+        else:
+            size = (height * columns // width, columns)
+        return v2.functional.center_crop(_resize(pixels, size), [rows, columns]),
 
 
-def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True,
+def train_transform(image_size: Size, min_scale: float = 0.35, flip: bool = True,
                     color_jitter: float = 0.2, trivial_augment: float = 0.0, stretch: float = 4 / 3,
                     turn: float = 0.0, shear: float = 0.0, zoom: float = 0.0, shift: float = 0.0,
                     ) -> RandomView:
     """Augmentation for a small set of photos, so that no image is seen twice in the same way.
 
+    image_size: in pixels, (H, W), or one number for a square.
     min_scale: a crop, in whole pixels, covers this share of the image or more, unless its shape
         does not fit; smaller crops may miss the dish.
     flip: mirror half of the images; not for digits (ImageData.flip).
@@ -173,7 +176,8 @@ def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True,
         tells dishes apart.
     trivial_augment: the share of images that go through TrivialAugment first (one random change of
         colours or of geometry, of random strength; Mueller and Hutter, 2021).
-    stretch: the most by which one side of a crop is longer than the other.
+    stretch: the most by which one side of a crop is longer than the other, of a square; a
+        rectangle is stretched by as much.
     turn, shear, zoom, shift: the most by which an image is turned (degrees) and sheared sideways
         (share of its height), its width and its height change (share of them), and it is moved
         (share of its side); for digits, as writing slants and varies. Black comes in.
@@ -183,6 +187,7 @@ def train_transform(image_size: int, min_scale: float = 0.35, flip: bool = True,
                       before)
 
 
-def eval_transform(image_size: int) -> CentralView:
-    """The short side scaled to image_size, then the square in the middle; a tensor in [-1, 1]."""
+def eval_transform(image_size: Size) -> CentralView:
+    """The image scaled so that it just covers image_size, (H, W) or one number for a square, then
+    its middle; a tensor in [-1, 1]."""
     return CentralView(image_size)
