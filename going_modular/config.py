@@ -200,10 +200,14 @@ def in_words(value: Any) -> str:
 def read_image_size(text: str) -> Size:
     """An image size as it is typed: 64, or 64x96 for a height of 64 and a width of 96.
 
-    Raises ValueError for any other text.
+    Raises ArgumentTypeError for any other text.
     """
-    lengths = [int(length) for length in text.split("x")]
-    height, width = lengths * 2 if len(lengths) == 1 else lengths
+    try:
+        lengths = [int(length) for length in text.split("x")]
+        height, width = lengths * 2 if len(lengths) == 1 else lengths
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it is a number of pixels, or height and width as in "
+                                         f"64x96, not {text!r}") from None
     return size_of(height, width)
 
 
