@@ -377,7 +377,7 @@ def test_wilson_interval():
     (["--num-workers", "-1"], "num_workers must be at least 0"),
     (["--repeats", "0"], "repeats must be at least 1"),
     (["--image-size", "0"], "image_size must be at least 1"),
-    (["--image-size", "16x20"], "patch_size (8) does not divide image_size ((16, 20))"),
+    (["--image-size", "16x20"], "patches of 8 px do not fit into 20 px: 16 or 24 px would do"),
     (["--device", "abacus"], "there is no device 'abacus' on this machine"),
     (["--data", "no_such_set"], "no_such_set"),
 ])
