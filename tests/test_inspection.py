@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from torchvision.models import VisionTransformer
 
 from going_modular.paper import inspection
 from going_modular.vit import ViT, patchify
@@ -74,6 +75,18 @@ def test_attentions_are_those_of_the_prediction():
     seen = {}
     model.eval()(images, intermediates=seen)
     assert all(torch.equal(a, seen[f"block{layer:02}.attention"]) for layer, a in enumerate(found))
+
+
+@pytest.mark.parametrize("look", [
+    lambda model: inspection.attentions(model, torch.zeros(1, 3, 16, 16)),
+    lambda model: inspection.rollout_maps(model, torch.zeros(1, 3, 16, 16)),
+    inspection.filter_components, inspection.position_similarity],
+    ids=["attentions", "rollout_maps", "filter_components", "position_similarity"])
+def test_a_model_of_another_library_is_told(look):
+    theirs = VisionTransformer(16, 8, 1, 2, 24, 48, num_classes=3)
+    with pytest.raises(TypeError, match="expected a ViT of this package, and this VisionTransformer has no settings: "
+                                        "weights.load fills a ViT with the weights of torchvision"):
+        look(theirs)
 
 
 def test_nothing_is_made_on_another_device_than_the_models():

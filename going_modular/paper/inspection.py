@@ -19,6 +19,15 @@ from going_modular.utils import Size, sides
 from going_modular.vit import ViT
 
 
+def check_ours(model: object) -> None:
+    """Raise TypeError unless a model has the parts of a ViT of this package, by name."""
+    parts = ("settings", "patch_embedding", "position_embedding", "blocks")
+    if lacking := [part for part in parts if not hasattr(model, part)]:
+        raise TypeError(f"expected a ViT of this package, and this {type(model).__name__} has no "
+                        f"{lacking[0]}: weights.load fills a ViT with the weights of torchvision, "
+                        "timm or transformers")
+
+
 @torch.no_grad()
 def filter_components(model: ViT, count: int = 28) -> tuple[torch.Tensor, torch.Tensor]:
     """The principal components of the patch embedding's filters, as in Figure 7, left, which shows
@@ -30,8 +39,10 @@ def filter_components(model: ViT, count: int = 28) -> tuple[torch.Tensor, torch.
     Returns (components [count, C, P, P], shares [count]) on the model's device. The components are
     orthogonal and of length 1, sorted by their share of the filters' variance, largest first. The
     sign of a component has no meaning; here its entry with the largest magnitude is positive.
-    Raises ValueError where there are fewer than `count` components: min(hidden_size, C * P * P).
+    Raises ValueError where there are fewer than `count` components: min(hidden_size, C * P * P),
+    and TypeError for a model that is not ours.
     """
+    check_ours(model)
     weight = model.patch_embedding.projection.weight.float()  # [hidden_size, C * P * P]
     if not 1 <= count <= min(weight.shape):
         raise ValueError(f"there are {min(weight.shape)} components, not {count}")
@@ -51,8 +62,10 @@ def position_similarity(model: ViT) -> torch.Tensor:
     [rows, columns, rows, columns].
 
     similarity[r, c] is the tile of the patch in row r and column c in Figures 7 (centre) and 10.
-    The class token has no place in the image and is left out.
+    The class token has no place in the image and is left out. Raises TypeError for a model that is
+    not ours.
     """
+    check_ours(model)
     positions = model.position_embedding[0].float()
     positions = F.normalize(positions[-math.prod(model.grid) :], dim=-1)  # [N, hidden_size]
     return (positions @ positions.T).unflatten(1, model.grid).unflatten(0, model.grid)
@@ -115,8 +128,10 @@ def attentions(model: ViT, images: torch.Tensor) -> list[torch.Tensor]:
     [batch, num_heads, tokens, tokens].
 
     images [batch, C, H, W] are moved to the model's device, and the result is there too. The model
-    is set to evaluation mode.
+    is set to evaluation mode. Raises TypeError for a model that is not ours, and ValueError for
+    images of another shape than the model's.
     """
+    check_ours(model)
     seen: dict[str, torch.Tensor] = {}
     model.eval()(images.to(next(model.parameters()).device), intermediates=seen)
     return [seen[f"block{layer:02}.attention"] for layer in range(len(model.blocks))]
