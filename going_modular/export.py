@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from going_modular.utils import load_model, write_atomically
+from going_modular.utils import lasting_output, load_model, write_atomically
 from going_modular.vit import ViT
 
 OPSET = 18
@@ -82,6 +82,7 @@ def export(model: ViT, file: str | Path, class_names: Sequence[str] = (),
     return difference
 
 
+@lasting_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 2 after an error, which is printed."""
     parser = argparse.ArgumentParser("python -m going_modular.export",

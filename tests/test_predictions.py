@@ -19,6 +19,7 @@ from going_modular import plots, predictions, utils
 from going_modular.data_setup import eval_transform
 from going_modular.utils import CheckpointError, load_model, read_checkpoint, save_model, set_seeds
 from going_modular.vit import ViT
+from going_modular.weights.__main__ import main as weights_command
 
 SIZES = {"image_size": 16, "patch_size": 8, "num_classes": 3, "num_layers": 1, "hidden_size": 24, "mlp_size": 48,
          "num_heads": 2}
@@ -185,13 +186,14 @@ def test_the_command_takes_folders(checkpoint, photo, tmp_path, capsys, monkeypa
     assert err == f"error: {tmp_path / 'empty'} holds no images\n" and (tmp_path / "sheet.png").is_file()
 
 
-def test_class_names_that_the_console_lacks_are_replaced(checkpoint, photo, monkeypatch):
+@pytest.mark.parametrize("encoding, said", [("cp1252", "?? crème ?"), ("utf-8", "寿司 crème ?")])
+def test_class_names_that_the_console_lacks_are_replaced(checkpoint, photo, monkeypatch, encoding, said):
     torch.save({**read_checkpoint(checkpoint), "class_names": ["blue", "寿司 crème \udce9", "red"]}, checkpoint)
-    for encoding, said in (("cp1252", "?? crème ?"), ("utf-8", "寿司 crème ?")):
-        with io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n") as console:
-            monkeypatch.setattr(sys, "stdout", console)
-            assert predictions.main([str(checkpoint), str(photo)]) == 0
-            assert console.buffer.getvalue().decode(encoding) == f"{photo}: {said} 0.576\n"
+    with io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n") as console:
+        monkeypatch.setattr(sys, "stdout", console)
+        assert predictions.main([str(checkpoint), str(photo)]) == weights_command(["info", str(checkpoint)]) == 0
+        prediction, *info = console.buffer.getvalue().decode(encoding).splitlines()
+    assert prediction == f"{photo}: {said} 0.576" and any(f"3: blue, {said}, red" in line for line in info)
 
 
 def test_one_bad_image_does_not_cost_the_others(checkpoint, photo, tmp_path, capsys):

@@ -70,6 +70,7 @@ def describe(source: str) -> str:
     return "\n".join(f"{name:<14}{value}" for name, value in lines.items())
 
 
+@utils.lasting_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 2 after an error, which is printed."""
     parser = argparse.ArgumentParser(
