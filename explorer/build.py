@@ -59,8 +59,8 @@ def describe(source: str) -> tuple[dict[str, Any], str]:
     """What the page needs to know of a model, and its weights: half precision in base64, in the
     order of `parameters`.
 
-    Raises ValueError for a model that the page can't run: vit.js has the class token, a linear
-    head and the exact GELU alone.
+    Raises ValueError for a model that the page can't run: vit.js has square images, the class
+    token, a linear head and the exact GELU alone.
     """
     checkpoint = utils.checkpoint_file(source)
     model, info = utils.load_model(checkpoint)
@@ -70,6 +70,9 @@ def describe(source: str) -> tuple[dict[str, Any], str]:
         if settings[name] != value:
             raise ValueError(f"{source} has {name}={settings[name]!r}, and the explorer runs "
                              f"models with {name}={value!r} alone: choose another checkpoint")
+    if isinstance(settings["image_size"], tuple):
+        raise ValueError(f"{source} takes images of {utils.in_pixels(settings['image_size'])} px, and "
+                         "the explorer squares alone: choose another checkpoint")
     name = checkpoint.parent.name if checkpoint.name == "last.pt" else checkpoint.stem
     weights = {name: tensor.half().numpy() for name, tensor in model.state_dict().items()}
     description = dict(

@@ -3,7 +3,7 @@
     python -m going_modular.export runs/NAME model.onnx
     python -m going_modular.export food98 food98.onnx --attention
 
-The graph takes `images`, float32 [batch, C, image_size, image_size] as the run's transform makes
+The graph takes `images`, float32 [batch, C, H, W] as the run's transform makes
 them, and gives `logits` [batch, num_classes]. With --attention it also gives the attention weights
 of each block, block00.attention [batch, num_heads, tokens, tokens] and so on. Its metadata holds
 the class names as JSON. Needs the extra `onnx`.
@@ -56,8 +56,7 @@ def export(model: ViT, file: str | Path, class_names: Sequence[str] = (),
         names += [f"block{layer:02}.attention" for layer in range(settings["num_layers"])]
     graph = WithAttention(model).eval() if attention else model.eval()
     # The graph is made from two images and checked on five: a batch that was fixed would show.
-    images = torch.randn(5, settings["in_channels"], settings["image_size"], settings["image_size"],
-                         generator=torch.Generator().manual_seed(0))
+    images = torch.randn(5, *model.image_shape, generator=torch.Generator().manual_seed(0))
     program = torch.onnx.export(
         graph, (images[:2],), dynamo=True, opset_version=OPSET, verbose=False,
         input_names=["images"], output_names=names,

@@ -644,10 +644,11 @@ def test_every_notebook_that_the_page_names_is_linked(html, window, tmp_path, ch
 
 
 @pytest.mark.parametrize("settings, reason", [(dict(pool="mean"), "pool='mean'"), (dict(gelu="tanh"), "gelu='tanh'"),
+                                              (dict(image_size=(16, 24)), "images of 16x24 px"),
                                               (dict(in_channels=1), "in_channels=1")])
 def test_a_model_that_the_page_can_t_run_is_refused(tmp_path, capsys, settings, reason):
-    file = save_checkpoint(tmp_path / "other.pt", image_size=16, patch_size=8, num_classes=2, num_layers=1,
-                           hidden_size=8, mlp_size=8, num_heads=1, **settings)
+    usual = dict(image_size=16, patch_size=8, num_classes=2, num_layers=1, hidden_size=8, mlp_size=8, num_heads=1)
+    file = save_checkpoint(tmp_path / "other.pt", **usual | settings)
     assert build.main([str(file), "--output", str(tmp_path / "page.html")]) == 2
     assert reason in capsys.readouterr().err and not (tmp_path / "page.html").exists()
 

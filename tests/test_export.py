@@ -13,8 +13,8 @@ from going_modular.vit import ViT
 @pytest.fixture
 def run(request, tmp_path):
     """The checkpoint of a tiny model, whose head is not zero."""
-    model = ViT(image_size=8, patch_size=4, in_channels=3, num_classes=3, num_layers=2, hidden_size=8, mlp_size=12,
-                num_heads=2, pool=request.param)
+    model = ViT(image_size=(8, 12) if request.param == "mean" else 8, patch_size=4, in_channels=3, num_classes=3,
+                num_layers=2, hidden_size=8, mlp_size=12, num_heads=2, pool=request.param)
     torch.nn.init.normal_(model.head.weight)
     torch.save({"model": model.state_dict(), "architecture": model.settings, "settings": {}, "epoch": 1,
                 "class_names": ["pizza", "steak", "sushi"]}, tmp_path / "last.pt")
@@ -40,7 +40,7 @@ def test_onnx_runtime_computes_the_same_for_any_batch_or_nothing_is_written(run,
     assert export.main(arguments) == 0
     assert "opset 18" in capsys.readouterr().out
 
-    session, images = onnxruntime.InferenceSession(file), torch.randn(3, 3, 8, 8)
+    session, images = onnxruntime.InferenceSession(file), torch.randn(3, *model.image_shape)
     names = [output.name for output in session.get_outputs()]
     found, seen = dict(zip(names, session.run(names, {"images": images.numpy()}))), {}
     with torch.no_grad():
