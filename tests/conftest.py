@@ -1,4 +1,5 @@
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,13 @@ def offline(monkeypatch):
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_figure_left():
+    """A figure that a test leaves open would be shown with those of the next one."""
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")
