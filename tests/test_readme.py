@@ -89,6 +89,15 @@ def test_links_lead_to_files_and_headings(file):
         assert not anchor or anchor in anchors(target.read_text()), link
 
 
+def test_the_glossary_is_in_order_and_has_what_the_notebooks_link_to():
+    entries = re.findall(r"^## (.*)\n(.*)", PAGES["glossary"], flags=re.MULTILINE)
+    terms = [term.lower() for term, _ in entries]
+    assert terms == sorted(terms) and all("](" in text for _, text in entries)
+    notebooks = "".join(file.read_text() for file in (ROOT / "notebooks").glob("*.ipynb"))
+    linked = set(re.findall(r"glossary\.md#([\w-]+)", notebooks))
+    assert {"skip-connection", "inductive-bias"} <= linked <= anchors(PAGES["glossary"])
+
+
 def test_each_module_has_its_row():
     rows = set(re.findall(r"^\| \[[\w.]+\]\(\.\./\.\./going_modular/([\w.]+)\)", PAGES["map"], flags=re.MULTILINE))
     modules = {path.name for path in (ROOT / "going_modular").iterdir() if not path.name.startswith("__")}
