@@ -26,7 +26,7 @@ from benchmarks.recipe_search import lay_out
 from going_modular import data_setup, plots, train
 
 TRIPLES, OTHER_TRIPLE = (4, 5, 6, 7, 8), 9
-PRETRAINING = "--model Mini --image-size 64 --min-scale 0.35 --hold-out 0.02".split()
+PRETRAINING = "--model Mini --image-size 64 --min-scale 0.35 --muon 0.02 --batch-size 128 --hold-out 0.02".split()
 SMALL_SET = "--epochs 2 --repeats 50".split()  # tested twice only: a test takes as long as 3,000 images of training
 RATES = ("0.0005", "0.001", "0.002")
 
