@@ -1,8 +1,10 @@
 """CIFAR-100 from scratch: a plain ViT of less than 10 million parameters, without other data, published weights or a
 teacher.
 
-python -m benchmarks.cifar100          one GPU, 15 minutes                        ->  results/cifar100.json
-python -m benchmarks.cifar100 --cpu    the first 20 classes, two cores, minutes   ->  results/cifar100_cpu.json
+python -m benchmarks.cifar100                      one GPU, 15 minutes         ->  results/cifar100.json
+python -m benchmarks.cifar100 --cpu                two cores, up to 3 hours    ->  results/cifar100_cpu.json
+python -m benchmarks.cifar100 --cpu --cnn ...      a CNN of as many parameters, for as many seconds as the log of
+                                                   the ViT has                 ->  results/cifar100_cpu_cnn.json
 
 The model and the trainer are those of going_modular. What is added here is speed: the images lie on the device as
 bytes, and a whole batch is augmented there at once. The number of epochs follows from the minutes: the first ones are
@@ -10,10 +12,12 @@ timed, then as many are trained as fit. Test images choose nothing: --hold-out 0
 for that, and what is reported is the last epoch.
 """
 import argparse
+import json
 import math
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,8 +25,9 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
 
-from benchmarks.common import write_log
+from benchmarks.common import RESULTS, write_log
 from going_modular import data_setup
+from going_modular.experiments.cnn import cnn, matching_width
 from going_modular.recipe import Recipe
 from going_modular.train import wilson_interval
 from going_modular.trainer import Trainer
@@ -35,9 +40,9 @@ GPU = dict(
     recipe=dict(lr=1e-3, weight_decay=0.2, beta2=0.99, warmup=0.05, ema=0.999), strength=1.0, mix=1.0,
 )
 CPU = dict(
-    classes=20, minutes=8.0, batch_size=128,
-    model=dict(patch_size=4, num_layers=6, hidden_size=64, mlp_size=256, num_heads=4, pool="mean", drop_path=0.0),
-    recipe=dict(lr=2e-3, weight_decay=0.1, beta2=0.98, warmup=0.1), strength=0.5, mix=0.3,
+    classes=100, minutes=170.0, batch_size=128,
+    model=dict(patch_size=4, num_layers=6, hidden_size=128, mlp_size=256, num_heads=4, pool="mean", drop_path=0.0),
+    recipe=dict(lr=2e-3, muon=0.02, weight_decay=0.1, beta2=0.98, warmup=0.05), strength=0.5, mix=0.3,
 )
 
 
@@ -83,12 +88,12 @@ class OnDevice:
     """
 
     def __init__(self, data: Dataset, num_classes: int, batch_size: int, device: torch.device,
-                 augment: Augment | None = None, mix: float = 0.0, repeats: int = 1, seed: int = 0):
+                 augment: Augment | None = None, mix: float = 0.0, repeats: int = 1):
         pixels = np.stack([np.asarray(image) for image, _ in data])  # [N, H, W, 3]
         self.images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(device)
         self.labels = torch.tensor(data_setup.labels(data), device=device)
         self.batch_size, self.augment, self.mix, self.num_classes = batch_size, augment, mix, num_classes
-        self.sampler = data_setup.EpochSampler(len(pixels), seed, repeats)
+        self.repeats, self.sampler = repeats, range(len(pixels) * repeats)  # the trainer counts by its length
         self.mixings = [v2.MixUp(alpha=0.8, num_classes=num_classes), v2.CutMix(alpha=1.0, num_classes=num_classes)]
 
     def __len__(self) -> int:
@@ -97,8 +102,9 @@ class OnDevice:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         order = torch.arange(len(self.images))
-        if self.augment:
-            order = torch.tensor([index for _, index in self.sampler])[: len(self) * self.batch_size]
+        if self.augment:  # the trainer seeds each epoch, so that a resumed run has the same order
+            order = torch.cat([torch.randperm(len(order)) for _ in range(self.repeats)])
+            order = order[: len(self) * self.batch_size]
         for indices in order.to(self.images.device).split(self.batch_size):
             images, labels = self.images[indices] / 127.5 - 1, self.labels[indices]
             if self.augment:
@@ -115,22 +121,27 @@ def first_classes(data: Dataset, count: int) -> Subset:
 
 
 def build(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs: int, repeats: int, seed: int,
-          device: torch.device) -> Trainer:
+          device: torch.device, output: Path | None = None) -> Trainer:
     """A trainer for so many epochs of `repeats` passes each."""
     torch.manual_seed(seed)
     model = ViT(image_size=32, num_classes=len(class_names), **size["model"])
+    if size["cnn"]:
+        model = cnn(len(class_names), matching_width(len(class_names), count_parameters(model)))
     augment = Augment(size["strength"])
     train_loader = OnDevice(
-        parts["train"], len(class_names), size["batch_size"], device, augment, size["mix"], repeats, seed)
+        parts["train"], len(class_names), size["batch_size"], device, augment, size["mix"], repeats)
     val_loader, test_loader = (OnDevice(parts[part], len(class_names), 1000, device) for part in ("val", "test"))
     recipe = Recipe(epochs=epochs, seed=seed, **size["recipe"])
     return Trainer(model, train_loader, recipe, device, class_names=class_names, val_loader=val_loader,
-                   test_loader=test_loader, compile=device.type == "cuda")
+                   test_loader=test_loader, compile=device.type == "cuda", output=output)
 
 
 def train(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs: int | None, seed: int,
-          device: torch.device) -> dict:
-    """One run; what the log says of it. Without a number of epochs, as many passes as fit into size["minutes"]."""
+          device: torch.device, output: Path | None = None) -> dict:
+    """One run; what the log says of it. Without a number of epochs, as many passes as fit into size["minutes"].
+
+    output: the folder of the run; one that is there already goes on.
+    """
     start = time.perf_counter()
     if epochs is None:
         trial = build(size, parts, class_names, 3, 1, seed, device)
@@ -140,7 +151,9 @@ def train(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs:
         epochs = max(1, int(left / seconds_of_a_pass))
         print(f"{seconds_of_a_pass:.2f} s a pass: {epochs} passes")
     repeats = max(1, epochs // 60)  # evaluated some 60 times, not after each pass
-    trainer = build(size, parts, class_names, epochs // repeats, repeats, seed, device)
+    trainer = build(size, parts, class_names, epochs // repeats, repeats, seed, device, output)
+    if output is not None and (output / "last.pt").is_file():
+        trainer.resume()
     trainer.fit()
     count = len(parts["test"])
     correct = round(trainer.history[-1]["test_acc"] * count)
@@ -149,7 +162,7 @@ def train(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs:
     return {
         "test_accuracy": correct / count, "test_accuracy_95": [round(v, 4) for v in wilson_interval(correct, count)],
         "test_loss": round(trainer.history[-1]["test_loss"], 4), "seed": seed, "passes": len(trainer.history) * repeats,
-        "train_seconds": round(seconds, 1), "wall_seconds": round(time.perf_counter() - start, 1),
+        "train_seconds": round(seconds, 1),
         "images_per_second": round(len(trainer.history) * len(trainer.loaders["train"]) * size["batch_size"] / seconds),
         "parameters": count_parameters(trainer.model), "multiply_adds": count_macs(trainer.model),
         "history": [{name: round(row[name], 4) for name in columns} for row in trainer.history],
@@ -163,11 +176,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--minutes", type=float, help="time of a run; default: 14 on a GPU, 8 with --cpu")
     parser.add_argument("--epochs", type=int, help="passes over the data, in place of the minutes")
+    parser.add_argument("--run", type=Path, help="folder of the runs, to be kept; needs --epochs")
+    parser.add_argument("--cnn", action="store_true", help="a CNN in place of the ViT; needs --cpu and the ViT's log")
     parser.add_argument("--hold-out", type=float, default=0.01, help="share of the training images that is held out")
     args = parser.parse_args()
+    if args.run and not args.epochs:
+        parser.error("--run needs --epochs: a run that goes on must know where it ends")
+    if args.cnn and not args.cpu:
+        parser.error("--cnn is measured on a CPU: add --cpu")
 
-    size = CPU if args.cpu else GPU
-    size = size | ({"minutes": args.minutes} if args.minutes else {})
+    size = (CPU if args.cpu else GPU) | {"cnn": args.cnn}
+    size |= {"minutes": args.minutes} if args.minutes else {}
+    if args.cnn:
+        size["recipe"] = {name: value for name, value in size["recipe"].items() if name != "muon"}  # for blocks alone
+        size["minutes"] = json.loads((RESULTS / "cifar100_cpu.json").read_text())["runs"][0]["train_seconds"] / 60
     device = pick_device("cpu" if args.cpu else "cuda")
     torch.set_float32_matmul_precision("high")
     data = data_setup.load(args.data)
@@ -177,12 +199,13 @@ def main() -> None:
 
     runs = []
     for seed in args.seeds:
-        run = train(size, parts, data.class_names[: size["classes"]], args.epochs, seed, device)
-        print(f"seed {seed}: accuracy {run['test_accuracy']:.4f}, {run['wall_seconds']:.0f} s", flush=True)
+        run = train(size, parts, data.class_names[: size["classes"]], args.epochs, seed, device,
+                    args.run and args.run / str(seed))
+        print(f"seed {seed}: accuracy {run['test_accuracy']:.4f}, {run['train_seconds']:.0f} s", flush=True)
         runs.append(run)
     accuracies = [run["test_accuracy"] for run in runs]
     one_class = max(np.bincount(data_setup.labels(parts["test"]))) / len(parts["test"])
-    write_log("cifar100_cpu" if args.cpu else "cifar100", {
+    write_log("cifar100" + "_cpu" * args.cpu + "_cnn" * args.cnn, {
         "data": data.name, "classes": size["classes"], "train_images": len(kept), "held_out_images": len(held_out),
         "test_images": len(parts["test"]), "one_class_accuracy": one_class, "guess_loss": math.log(size["classes"]),
         "test_accuracy": {"mean": round(statistics.mean(accuracies), 4), "each": accuracies,
