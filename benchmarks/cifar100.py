@@ -22,7 +22,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.data import Dataset, Subset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from benchmarks.common import RESULTS, write_log
@@ -136,6 +138,16 @@ def build(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs:
                    test_loader=test_loader, compile=device.type == "cuda", output=output)
 
 
+def multiply_adds(model: nn.Module) -> int:
+    """Of one image's forward pass, in matrix products and convolutions."""
+    if isinstance(model, ViT):
+        return count_macs(model)
+    device = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.zeros(1, 3, 32, 32, device=device))
+    return counter.get_total_flops() // 2
+
+
 def train(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs: int | None, seed: int,
           device: torch.device, output: Path | None = None) -> dict:
     """One run; what the log says of it. Without a number of epochs, as many passes as fit into size["minutes"].
@@ -164,7 +176,7 @@ def train(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs:
         "test_loss": round(trainer.history[-1]["test_loss"], 4), "seed": seed, "passes": len(trainer.history) * repeats,
         "train_seconds": round(seconds, 1),
         "images_per_second": round(len(trainer.history) * len(trainer.loaders["train"]) * size["batch_size"] / seconds),
-        "parameters": count_parameters(trainer.model), "multiply_adds": count_macs(trainer.model),
+        "parameters": count_parameters(trainer.model), "multiply_adds": multiply_adds(trainer.model),
         "history": [{name: round(row[name], 4) for name in columns} for row in trainer.history],
     }
 

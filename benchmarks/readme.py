@@ -61,7 +61,7 @@ def cifar100_cpu_text() -> str:
         f"The first {values['classes']} classes (the split drawn anew, 500 and 100 images a "
         f"class), from scratch: a ViT of {run['parameters'] / 1e6:.1f}M parameters reaches a test "
         f"accuracy of **{each}** (95 % interval {low:.3f} to {high:.3f}) in "
-        f"{run['wall_seconds'] / 60:.0f} minutes and {run['passes']} passes; always one class "
+        f"{run['train_seconds'] / 60:.0f} minutes and {run['passes']} passes; always one class "
         f"scores {values['one_class_accuracy']:.2f}. Batches of {settings['batch_size']} are "
         f"augmented as a whole. {measured_on(values, 'cifar100_cpu')}")
 
