@@ -37,12 +37,12 @@ from going_modular.utils import pick_device
 from going_modular.vit import ViT, count_macs, count_parameters
 
 GPU = dict(
-    classes=100, minutes=14.0, batch_size=1024,
+    classes=100, minutes=14.0, batch_size=1024, evaluations=60,
     model=dict(patch_size=4, num_layers=12, hidden_size=256, mlp_size=1024, num_heads=4, pool="mean", drop_path=0.1),
     recipe=dict(lr=1e-3, weight_decay=0.2, beta2=0.99, warmup=0.05, ema=0.999), strength=1.0, mix=1.0,
 )
 CPU = dict(
-    classes=100, minutes=170.0, batch_size=128,
+    classes=100, minutes=170.0, batch_size=128, evaluations=10,
     model=dict(patch_size=4, num_layers=6, hidden_size=128, mlp_size=256, num_heads=4, pool="mean", drop_path=0.0),
     recipe=dict(lr=2e-3, muon=0.02, weight_decay=0.1, beta2=0.98, warmup=0.05), strength=0.5, mix=0.3,
 )
@@ -162,7 +162,7 @@ def train(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs:
         left = 60 * size["minutes"] - (time.perf_counter() - start)
         epochs = max(1, int(left / seconds_of_a_pass))
         print(f"{seconds_of_a_pass:.2f} s a pass: {epochs} passes")
-    repeats = max(1, epochs // 60)  # evaluated some 60 times, not after each pass
+    repeats = max(1, epochs // size["evaluations"])  # not after each pass
     trainer = build(size, parts, class_names, epochs // repeats, repeats, seed, device, output)
     if output is not None and (output / "last.pt").is_file():
         trainer.resume()

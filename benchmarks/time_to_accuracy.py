@@ -41,7 +41,7 @@ def by_command(data: str, options: list[str], seed: int, device: torch.device) -
 
 def by_cifar100(epochs: int, seed: int, device: torch.device) -> tuple[dict, ImageData, ViT]:
     """The same by benchmarks.cifar100, on its first classes."""
-    size, images = cifar100.CPU | {"classes": 20, "cnn": False}, data_setup.load("cifar100")
+    size, images = cifar100.CPU | {"classes": 20, "cnn": False, "evaluations": 60}, data_setup.load("cifar100")
     images.class_names = images.class_names[: size["classes"]]
     images.train, images.test = (cifar100.first_classes(part, size["classes"]) for part in (images.train, images.test))
     kept, held_out = data_setup.split(images.train, 0.01, seed=0)

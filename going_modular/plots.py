@@ -1,4 +1,6 @@
-"""Figures of results: loss curves, confusion matrix, sheets of predictions."""
+"""Figures of results: loss curves, confusion matrix, sheets of predictions; and `show`, which says
+what a figure shows."""
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +13,22 @@ from PIL import Image
 
 # The palette of all figures, which colour-blind readers can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"
+
+
+def show(alt: str) -> None:
+    """Show the current figure like plt.show(). In a notebook, alt goes with it: one or two
+    sentences that tell a reader who hears the page what the picture tells the others."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if not hasattr(shell, "kernel"):
+        plt.show()
+        return
+    from IPython.display import display
+
+    data, metadata = shell.display_formatter.format(plt.gcf())
+    data["text/plain"] = alt  # where a picture can't be shown, and for programs that read aloud
+    metadata.setdefault("image/png", {})["alt"] = alt
+    plt.close()
+    display(data, metadata=metadata, raw=True)
 
 
 def as_text(name: str) -> str:
