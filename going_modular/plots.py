@@ -3,6 +3,7 @@ what a figure shows."""
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +19,7 @@ BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7
 def show(alt: str) -> None:
     """Show the current figure like plt.show(). In a notebook, alt goes with it: one or two
     sentences that tell a reader who hears the page what the picture tells the others."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    shell: Any = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if not hasattr(shell, "kernel"):
         plt.show()
         return

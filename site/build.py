@@ -87,6 +87,12 @@ def solutions_of(name: str, pages: Path) -> dict[str, str]:
     return solved
 
 
+def alt_text(cell: dict) -> str:
+    """The text that plots.show stored with the figure of a code cell; empty without a figure."""
+    return " ".join(output["metadata"]["image/png"]["alt"] for output in cell["outputs"]
+                    if "alt" in output.get("metadata", {}).get("image/png", {}))
+
+
 def lay_out_notebook(name: str, pages: Path) -> None:
     """Write a notebook as a page: buttons in place of the badge, solutions folded under their exercises."""
     file = ROOT / "notebooks" / f"{name}.ipynb"
@@ -113,6 +119,8 @@ def lay_out_notebook(name: str, pages: Path) -> None:
                 links = f"[Open in Colab]({badge[1]}) {{download}}`Download <{up}../originals/{name}.ipynb>`"
                 source = source.replace(badge[0], f":::{{container}} notebook-links\n{links}\n:::\n")
             cell["source"] = lead_links(source, file, page, pages)
+        elif alt := alt_text(cell):
+            cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
         cells.append(cell)
     if number in solved:  # before the last cell, which leads on to the next notebook
         cells[-1:-1] = folded()
