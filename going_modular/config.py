@@ -243,6 +243,9 @@ def check(given: dict[str, Any]) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, not {value}")
         check_bounds(OPTIONS[name], value)
+    if min(sides(given.get("image_size", 1))) < 1:
+        raise ValueError(f"{flag('image_size')} must be at least 1 pixel high and wide, not "
+                         f"{in_pixels(given['image_size'])}")
     if given.get("preset", "few") not in PRESETS:
         raise ValueError(f"unknown preset {given['preset']!r}: choose one of {', '.join(PRESETS)}")
     # Of two options that set the same thing, one would be ignored without a word.
@@ -374,7 +377,7 @@ def complete(
     height, width = sides(
         values.setdefault("image_size", data.image_size or default_image_size(device)))
     model = values.get("model")
-    if model and min(height, width) > 0:
+    if model:
         patch = values.get("patch_size") or model.partition("/")[2]
         if not patch:
             values["patch_size"] = default_patch_size(values["image_size"])

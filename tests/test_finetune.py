@@ -50,6 +50,8 @@ def test_a_new_head_for_a_rectangle_interpolates_in_both_directions():
     torch.testing.assert_close(new.position_embedding[0, 1:, 0], (rows + 10 * columns).flatten())
     assert torch.equal(new.position_embedding[0, 0], old.position_embedding[0, 0])  # the class token's
     assert finetune.new_head(old, num_classes=3).settings["image_size"] == (16, 32)
+    with pytest.raises(ValueError, match="image_size"):
+        finetune.new_head(old, num_classes=3, image_size=0)
     with pytest.raises(ValueError, match=r"patch_size \(8\) does not divide image_size \(\(24, 20\)\)"):
         finetune.new_head(old, num_classes=3, image_size=(24, 20))
 

@@ -93,6 +93,15 @@ def test_one_level_too_high(tmp_path, inside, parts):
     assert sizes(layout) == (8, 0, 4) if "train" in parts else (8, 0, 2)
 
 
+@pytest.mark.parametrize("parts", [dict(cat=5, dog=5), {"archive/train": 5, "archive/test": 5}])
+def test_pictures_beside_the_folders_are_told(tmp_path, parts):
+    for part, count in parts.items():
+        write_images(tmp_path / "set" / part, classes=("cat", "dog") if "archive" in part else (".",), count=count)
+    Image.new("RGB", (4, 4)).save(tmp_path / "set" / "sample.png")
+    layout = find_layout(tmp_path / "set")
+    assert layout.class_names == ["cat", "dog"] and "1 image beside its folders is left out" in layout.words
+
+
 def test_one_level_too_high_within_a_split(tmp_path):
     of(tmp_path / "set", **{"seg_train/seg_train": 4, "seg_test/seg_test": 2})
     assert sizes(find_layout(tmp_path / "set")) == (8, 0, 4)
@@ -182,14 +191,14 @@ NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 @pytest.mark.parametrize("names, others, shown", [
     ((NFD, "tea"), (NFC, "tea"), [NFC, "tea"]), ((NFC, "tea"), (NFD, "tea"), [NFC, "tea"]),
     (("Cat", "dog"), ("cat", "DOG"), ["Cat", "dog"]), (("cat ", "dog"), ("cat", "dog "), ["cat", "dog"]),
-    (("Cat", "cat"), ("Cat", "cat"), ["Cat", "cat"])])
+    (("Cat", "cat"), ("Cat", "cat"), ["Cat", "cat"]), (("cat", "cat "), ("cat", "cat "), ["cat", "cat "])])
 def test_names_that_differ_in_nothing_that_counts_are_one_class(tmp_path, names, others, shown):
     write_images(tmp_path / "train", classes=names)
     write_images(tmp_path / "test", classes=others)
     layout = find_layout(tmp_path)
     assert layout.class_names == shown
     for path, label in (*layout.train, *layout.test):
-        assert unicodedata.normalize("NFC", path.parent.name).strip().casefold() == shown[label].casefold()
+        assert unicodedata.normalize("NFC", path.parent.name).strip().casefold() == shown[label].strip().casefold()
 
 
 @pytest.mark.parametrize("names, others, expected", [

@@ -292,3 +292,8 @@ def test_anything_else_is_refused_by_name(tmp_path):
     with pytest.raises(WeightsError, match="w.pth holds torch.nn.modules.loss.CrossEntropyLoss: it is not loaded, as "
                                            "such a file can run code; where you trust it, load it by torch.load"):
         weights.load(ours(), tmp_path / "w.pth")
+
+
+def test_a_model_of_the_package_is_no_source():
+    with pytest.raises(WeightsError, match=r"comes with the package: utils.load_model\('food98'\)"):
+        weights.load("Mini/8", "food98")

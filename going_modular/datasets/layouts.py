@@ -17,6 +17,7 @@ from going_modular.datasets.folders import (
     NO_CLASSES,
     SPLITS,
     Listing,
+    counted,
     images_in,
     in_words,
     is_image,
@@ -94,7 +95,7 @@ def _understand(folder: Path) -> tuple[dict[str, Listing], list[str], Path]:
         unnamed = len(images_in(folder)) - sum(
             len(images) for listing in tables.values() for images in listing.images.values())
         notes = [f"{table} names the classes"]
-        notes += [f"{unnamed} images without a class are left out"] if unnamed else []
+        notes += [counted(unnamed, "images", "without a class are left out")] if unnamed else []
         return tables, notes, folder
 
     # A data set that was packed with a folder around it, perhaps with a README beside that.
@@ -105,8 +106,10 @@ def _understand(folder: Path) -> tuple[dict[str, Listing], list[str], Path]:
     if len(folders) == 1:
         its_folders, its_files = walk(folders[0], deep=False)
         inner = folders if its_folders or _tables(its_files) else []
-    if inner and not loose:
-        return _understand(inner[0])
+    beside = [counted(loose, "images", "beside its folders are left out")] if loose else []
+    if inner:
+        listings, notes, root = _understand(inner[0])
+        return listings, notes + beside, root
 
     if not has_classes and (names or loose):
         found = ", ".join(names) or f"{loose} images"
@@ -118,8 +121,7 @@ def _understand(folder: Path) -> tuple[dict[str, Listing], list[str], Path]:
     if len(inside) > 1 and len(inside[0]) > 1 and all(each == inside[0] for each in inside):
         raise DataError(f"{folder} holds {', '.join(names[:3])}, and each of them the same folders "
                         f"({', '.join(sorted(inside[0])[:3])}); choose one of them")
-    notes = [f"{loose} images beside the class folders are left out"] if loose else []
-    return {"train": listing}, notes, folder
+    return {"train": listing}, beside, folder
 
 
 # ------------------------------------------------------------------------------

@@ -109,8 +109,8 @@ class MicroBatchSampler(Sampler):
 
 
 class ViewedImages(Dataset):
-    """A data set seen through a view: item i is (image [3, image_size, image_size], label). Under a
-    key (pass, index) the random numbers follow from (seed, pass, index), so that they do not depend
+    """A data set seen through a view: item i is (image [3, H, W], label), of the view's height and
+    width. Under a key (pass, index) the random numbers follow from (seed, pass, index), so that they do not depend
     on workers or on what ran before.
 
     __getitems__, which a DataLoader asks for a batch, gives what view.cut makes of each image, not
@@ -231,8 +231,8 @@ def _leave_signals_to_the_trainer(_: int) -> None:
 def make_loader(dataset: ImageSet, transform: Callable, batch_size: int, shuffle: bool = False,
                 seed: int = 0, num_workers: int = 0, repeats: int = 1,
                 gradient_accumulation: int = 1, device: torch.device | str = "cpu") -> DataLoader:
-    """Batches (images [batch, 3, image_size, image_size], labels [batch]) of a data set of (PIL
-    image, label).
+    """Batches (images [batch, 3, H, W], labels [batch]) of a data set of (PIL image, label), of the
+    height and width that the transform gives.
 
     transform: a View, or any callable from a PIL image to a tensor, always of the same shape.
     shuffle: for training; order and augmentation of epoch n then follow from (seed, n) alone, with

@@ -28,10 +28,11 @@ def new_head(
         size the position embeddings are interpolated (Section 3.2), and model.preprocessing changes
         with it.
     regularisation: dropout and drop_path of the copy, where they differ from the model's.
-    Raises ValueError where the patch size does not divide the image size.
+    Raises ValueError for an image size that is not positive or that the patch size does not divide.
     """
-    changed = {"num_classes": num_classes, "representation_size": None, **regularisation,
-               "image_size": image_size or model.settings["image_size"]}
+    size = model.settings["image_size"] if image_size is None else image_size
+    changed = {"num_classes": num_classes, "representation_size": None, "image_size": size,
+               **regularisation}
     copy = ViT(**{**model.settings, **changed})  # its head starts at 0
     body = {name: value for name, value in model.state_dict().items()
             if not name.startswith(("pre_logits.", "head."))}

@@ -109,7 +109,10 @@ def open_source(source: Mapping[str, Any] | nn.Module | str | Path) -> Source:
 
 
 def _likely_name(source: str) -> str:
-    """What somebody meant who gave a name that is no file: one of a library, without the library."""
+    """What somebody meant who gave a name that is no file: one of a library, without the library,
+    or a model of this package."""
+    if utils.checkpoint_file(source).is_file():
+        return f"the model of this name comes with the package: utils.load_model({source!r})"
     for library, pattern in (("torchvision", r"vit_[blh]_\d+(/\w+)?"), ("timm", r"(vit|deit)\w*_patch\d+.*"),
                              ("transformers", r"[\w-]+/[\w.-]*vit[\w.-]*")):
         if re.fullmatch(pattern, source):
