@@ -107,9 +107,9 @@ def plot_predictions(
             axis.imshow(image)
         guess = int(probabilities[i].argmax())
         right = labels is None or guess == labels[i]
-        title = f"{class_names[guess]} {probabilities[i, guess]:.0%}"
+        title = f"{class_names[guess]}, {probabilities[i, guess]:.0%}"
         if labels is not None:
-            title += "" if right else f"\nis {class_names[labels[i]]}"
+            title += "" if right else f"\ntruth: {class_names[labels[i]]}"
         axis.set_title(title, color="black" if right else RED, fontsize=11)
     return figure
 

@@ -340,9 +340,9 @@ def stated(notebook, cell, pattern) -> int:
 def test_notebook_08_fits_into_a_t4(gpu):
     settings = Notebook("08_train_on_mnist").settings()["settings"]
     vit = costs(gpu, ViT(image_size=28, in_channels=1, num_classes=10, **settings["sizes"]), channels=1)
-    # Two ViTs, and a CNN that gets as many multiply-adds; a test after each epoch. The plain loop computes in float32.
+    # Three ViTs, and a CNN that gets as many multiply-adds; a test after each epoch; all of it in float32.
     epochs, images, tested = (settings[name] for name in ("epochs", "train_images", "test_images"))
-    minutes = 3 * vit.minutes(epochs * images, epochs * tested, "fp32")
+    minutes = 4 * vit.minutes(epochs * images, epochs * tested, "fp32")
     assert round(minutes) == stated("08_train_on_mnist", "cell-00", r"about (\d+) minutes") < MOST_MINUTES
     assert vit.training_bytes(settings["batch_size"]) < MOST_BYTES and vit.kept * 500 < MOST_BYTES
 

@@ -268,7 +268,7 @@ def test_pred_and_plot_image_takes_any_model(photo):
             return self.bias.expand(len(x), 3)
 
     predictions.pred_and_plot_image(Model(), CLASSES, photo)
-    assert plt.gca().get_title() == "red 79%"
+    assert plt.gca().get_title() == "red, 79%"
     predictions.pred_and_plot_image(Model(), CLASSES, str(photo), image_size=(8, 6), device="cpu")
     predictions.pred_and_plot_image(Model(), CLASSES, photo, transform=eval_transform(10))
     plt.close("all")
@@ -293,7 +293,7 @@ def test_pred_and_plot_image_sees_what_the_model_was_made_for(photo):
 def test_pred_and_plot_image_on_a_gpu(gpu, photo):
     predictions.pred_and_plot_image(ViT(**SIZES).to("cuda"), CLASSES, photo)
     predictions.pred_and_plot_image(ViT(**SIZES), CLASSES, photo, device="cuda")
-    assert plt.gca().get_title() == "blue 33%"
+    assert plt.gca().get_title() == "blue, 33%"
     plt.close("all")
 
 
@@ -331,7 +331,7 @@ def test_predictions_tell_right_from_wrong(tmp_path):
     images = [Image.new("RGB", (8, 8)), torch.zeros(3, 8, 8)]
     probabilities = torch.tensor([[0.2, 0.7, 0.1], [0.2, 0.7, 0.1]])
     figure = plots.plot_predictions(images, probabilities, CLASSES, labels=[1, 2])
-    assert [axis.get_title() for axis in figure.axes] == ["green 70%", "green 70%\nis red"]
+    assert [axis.get_title() for axis in figure.axes] == ["green, 70%", "green, 70%\ntruth: red"]
     plots.save(figure, tmp_path / "sheet.png")
     assert not plt.fignum_exists(figure.number)
 
