@@ -15,6 +15,11 @@ from going_modular.experiments import MEASURED
 RESULTS = Path(__file__).parent / "results"
 
 
+def log(name: str) -> dict:
+    """What a benchmark has written."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
 def machine() -> dict:
     """Processor, cores, accelerator and versions."""
     info = Path("/proc/cpuinfo")

@@ -1,20 +1,16 @@
-"""Write the tables of README.md and benchmarks/README.md from the logs: python -m benchmarks.readme
+"""Write the tables of README.md, benchmarks/README.md and the scorecard from the logs: python -m benchmarks.readme
 
 A table stands between <!-- NAME --> and <!-- /NAME -->. A test fails where a table and its log differ.
 """
-import json
 import statistics
 from pathlib import Path
 
-from benchmarks.common import RESULTS
+from benchmarks import scorecard
+from benchmarks.common import log
 from notebooks.address import address
 
 FOLDER = Path(__file__).parent
 SIMPLE = {"histogram": "colour histograms", "pixels": "raw pixels", "mean_colour": "the mean colour"}
-
-
-def log(name: str) -> dict:
-    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def main_job_text(name: str) -> str:
@@ -330,6 +326,7 @@ def sections() -> dict[Path, dict[str, str]]:
             "from_weights": from_weights_text(), "step_time": step_time_text(),
             "time_to_accuracy": time_to_accuracy_text(), "pipeline": pipeline_text(), "growth": growth_text(),
             "parity": parity_text()},
+        FOLDER.parent / "site" / "pages" / "scorecard.md": {"scorecard": scorecard.table()},
     }
 
 

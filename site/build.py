@@ -28,7 +28,8 @@ GITHUB = f"https://github.com/{address()}/blob/main"
 # Texts of the repository -> the pages that they become.
 TEXTS = {"benchmarks/README.md": "results.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
          "data/README.md": "data.md",
-         **{f"site/pages/{name}.md": f"{name}.md" for name in ("training", "weights", "names", "glossary", "map")}}
+         **{f"site/pages/{name}.md": f"{name}.md"
+            for name in ("scorecard", "training", "weights", "names", "glossary", "map")}}
 MODULES = [
     "vit", "engine", "data_setup", "predictions", "plots", "utils", "config", "trainer", "recipe", "train",
     "weights.loading", "weights.saving",
@@ -159,8 +160,8 @@ def lay_out(pages: Path) -> None:
         + toctree("", [f"api/{module}" for module in MODULES]).replace(":caption: \n", ""))
     index = (HERE / "index.md").read_text()
     index += toctree("The series", [f"notebooks/{name}" for name in NOTEBOOKS], ":hidden:")
-    beside = ["solutions", "results", "training", "weights", "Data <data>", "names", "glossary", "map", "api",
-              "contributing", "changelog"]
+    beside = ["scorecard", "solutions", "results", "training", "weights", "Data <data>", "names", "glossary", "map",
+              "api", "contributing", "changelog"]
     index += toctree("Beside it", beside, ":hidden:")
     (pages / "index.md").write_text(index)
     (pages / "extra").mkdir()

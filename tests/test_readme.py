@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from benchmarks import scorecard
 from going_modular import config, data_setup, train, vit
 
 ROOT = Path(__file__).parent.parent
@@ -140,6 +141,27 @@ def test_its_figures_are_those_of_the_logs():
     for file, tables in readme.sections().items():
         for name, table in tables.items():
             assert f"<!-- {name} -->\n{table}\n<!-- /{name} -->" in file.read_text(), "run: python -m benchmarks.readme"
+
+
+def test_the_scorecard_has_each_equation_table_and_figure_once():
+    rows = re.findall(r"^\| (Equation \d+|Table \d+|Figure \d+) \|.*\| \*\*(.*?)\*\* \|", PAGES["scorecard"],
+                      flags=re.MULTILINE)
+    assert [part for part, _ in rows] == scorecard.NUMBERED
+    assert {how for _, how in rows} == set(scorecard.HOW)
+
+
+@pytest.mark.parametrize("row", scorecard.rows(), ids=lambda row: row.part)
+def test_the_numbers_of_the_scorecard_stand_in_its_notebooks(row):
+    assert row.how == "not" or row.where, "where it is shown"
+    cells = [cell for stem in row.where
+             for cell in json.loads((ROOT / "notebooks" / f"{stem}.ipynb").read_text())["cells"]
+             if cell["cell_type"] == "code"]
+    said = "\n".join("".join(part) for cell in cells
+                     for part in (cell["source"], *(output.get("text", "") for output in cell["outputs"])))
+    # 1_000 in code and 1,000 in a text are one number.
+    numbers = set(re.findall(r"\d[\d.e-]*", re.sub(r"(?<=\d)[_,](?=\d{3})", "", said)))
+    for quoted in row.quoted:
+        assert quoted in row.ours and quoted.replace(",", "") in numbers, quoted
 
 
 def test_the_requirements_are_ranges_without_an_index():
