@@ -32,6 +32,15 @@ DRAWINGS = {
     "pre_and_post_norm": diagrams.pre_and_post_norm,
     "two_heads": diagrams.two_heads,
     "heat_map": lambda: diagrams.heat_map(-np.eye(3), ["one", "two", "three"], title="weights", signed=True),
+    "heat_maps": lambda: diagrams.heat_maps(
+        {"scores": -np.eye(6), "weights": np.eye(6)}, ["cheese"] * 6, ["cheese"] * 6),
+    "chosen_patches": lambda: diagrams.chosen_patches(PIZZA, 16, [2, 9], ["table", "salami"], np.zeros((2, 3))),
+    "layer_norm_and_batch_norm": diagrams.layer_norm_and_batch_norm,
+    "one_query": lambda: diagrams.one_query([-1.5, 2], [0.03, 0.97], ["table", "cheese"], np.eye(3)[:2], 1),
+    "weights_and_averages": lambda: diagrams.weights_and_averages(
+        np.zeros((6, 3)), np.eye(6), np.ones((6, 3)), ["cheese"] * 6),
+    "attention_of_heads": lambda: diagrams.attention_of_heads(
+        np.zeros((196, 3)), np.ones((2, 196, 196)), ["colour", "place"], {106: "salami", 133: "cheese", 8: "table"}),
 }
 
 
@@ -103,6 +112,23 @@ def test_heat_map_shows_its_numbers():
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b"]
     figure = diagrams.heat_map(torch.arange(6).reshape(2, 3))
     assert [text.get_text() for text in figure.axes[0].texts] == list("012345")
+
+
+def test_one_query_shows_its_scores_and_weights_from_the_first_token_down():
+    axes = diagrams.one_query([-1.391, 1.732], [0.014, 0.986], ["table", "cheese"], np.eye(3)[:2], 1).axes
+    assert [[text.get_text() for text in axis.texts] for axis in axes] == [["-1.39", "1.73"], ["0.01", "0.99"]]
+    assert axes[0].yaxis_inverted()
+
+
+def test_effect_of_the_scale_has_a_line_for_each_divisor_in_each_plot():
+    measured = {"nothing": np.full((2, 3), 8.0), "root": np.full((2, 3), 1.0)}
+    axes = diagrams.effect_of_the_scale([16, 64], measured).axes
+    assert [[line.get_label() for line in axis.lines] for axis in axes] == [["nothing", "root"]] * 3
+
+
+def test_framed_patches_lie_where_they_are_counted():
+    axis = diagrams.chosen_patches(PIZZA, 16, [6], ["cheese"], np.zeros((1, 3))).axes[0]
+    assert axis.patches[0].get_bbox().bounds == (2, 1, 1, 1)  # patch 6 of 4 x 4: second row, third column
 
 
 def frames_of_token(frame: Image.Image) -> int:

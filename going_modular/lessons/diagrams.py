@@ -3,7 +3,7 @@
 Each function returns a Figure. An `image` is square: a PIL image, or a tensor
 [3, H, W] with values in [0, 1].
 """
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -51,6 +51,7 @@ from going_modular.lessons.primitives import (
     to_rgb_array,
     token,
 )
+from going_modular.plots import BLUE, GREY, ORANGE, RED
 
 
 def block_diagram(axis: Axes, x: float, y: float, pre_norm: bool = True) -> None:
@@ -481,18 +482,46 @@ def heat_map(
     matrix: ArrayLike, rows: Sequence[str] | None = None, columns: Sequence[str] | None = None,
     title: str = "", signed: bool = False,
 ) -> Figure:
-    """A matrix [rows, columns] with its numbers in the cells; signed ones are blue
-    below zero and red above.
+    """A matrix [rows, columns] with its numbers in the cells; signed ones are orange
+    below zero and purple above.
 
     rows, columns: names for the axes, in place of numbers from 0 on.
     """
+    height, width = np.shape(matrix)
+    figure, axis = plt.subplots(figsize=(1.8 + 0.62 * width, 1.0 + 0.5 * height),
+                                layout="constrained")
+    draw_matrix(axis, matrix, rows, columns, title, signed)
+    return figure
+
+
+def heat_maps(
+    matrices: Mapping[str, ArrayLike], rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> Figure:
+    """Matrices of the same number of rows side by side, each under its title; one with negative
+    numbers is signed, as in `heat_map`."""
+    widths = [np.shape(matrix)[1] for matrix in matrices.values()]
+    height = np.shape(next(iter(matrices.values())))[0]
+    figure, axes = plt.subplots(
+        1, len(matrices), figsize=(1.8 + 0.62 * sum(widths), 1.0 + 0.5 * height), width_ratios=widths,
+        layout="constrained", squeeze=False)
+    for axis, (title, matrix) in zip(axes[0], matrices.items()):
+        draw_matrix(axis, matrix, rows, columns, title, signed=bool(np.min(np.asarray(matrix)) < 0))
+    for axis in axes[0, 1:]:
+        axis.set_yticks([])
+    return figure
+
+
+def draw_matrix(
+    axis: Axes, matrix: ArrayLike, rows: Sequence[str] | None, columns: Sequence[str] | None,
+    title: str, signed: bool,
+) -> None:
+    """A matrix with its numbers in the cells, as `heat_map` describes it."""
     matrix = np.asarray(matrix)
     height, width = matrix.shape
     limit = np.abs(matrix).max() or 1
-    figure, axis = plt.subplots(figsize=(1.8 + 0.62 * width, 1.0 + 0.5 * height),
-                                layout="constrained")
     image = axis.imshow(
-        matrix, cmap="RdBu_r" if signed else "Blues", vmin=-limit if signed else 0, vmax=limit,
+        matrix, cmap="PuOr" if signed else "Blues", vmin=-limit if signed else 0, vmax=limit,
         aspect="auto"
     )
     for (i, j), value in np.ndenumerate(matrix):
@@ -506,4 +535,155 @@ def heat_map(
     axis.set_yticks(range(height), map(str, range(height)) if rows is None else rows, fontsize=11)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
+
+
+# ------------------------------------------------------------------------------
+# The toy of notebook 04: tokens that are colours
+
+
+def frame_patch(axis: Axes, patch: int, columns: int, color: str) -> None:
+    """A frame around patch number `patch`, counted row by row, on an axis whose unit is a patch."""
+    row, column = divmod(patch, columns)
+    outline(axis, column + 0.5, row + 0.5, 1, 1, color)
+
+
+def without_frame(axis: Axes) -> None:
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
+def chosen_patches(
+    image: Image.Image, patch_size: int, chosen: Sequence[int], names: Sequence[str],
+    tokens: ArrayLike,
+) -> Figure:
+    """An image with the chosen patches framed, and beside it the token of each on its own colour.
+
+    tokens: [len(chosen), 3], mean red, green and blue in [-1, 1].
+    """
+    columns, rows = image.width // patch_size, image.height // patch_size
+    tokens = np.asarray(tokens)
+    figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), layout="constrained")
+    axes[0].imshow(to_rgb_array(image), extent=(0, columns, rows, 0))
+    for patch in chosen:
+        frame_patch(axes[0], patch, columns, "black")
+    colors = (tokens[:, None] + 1) / 2
+    axes[1].imshow(colors, aspect="auto")
+    for i, (name, values) in enumerate(zip(names, tokens)):
+        text = "   ".join([name, *(f"{value:.1f}" for value in values)])
+        axes[1].text(0, i, text, ha="center", va="center", fontsize=13,
+                     color=text_color_on(colors[i, 0]))
+    axes[0].set_title(f"{len(chosen)} patches of {rows * columns}")
+    axes[1].set_title(f"{len(chosen)} tokens: mean red, green, blue")
+    for axis in axes:
+        without_frame(axis)
+    return figure
+
+
+def layer_norm_and_batch_norm() -> Figure:
+    """Which numbers share a mean: three images of six tokens, hidden_size 8, with the numbers of one
+    mean in blue."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    groups = np.zeros((2, 3, 6, 8))  # [picture, images, tokens, hidden_size]
+    groups[0, 1, 2, :] = 1
+    groups[1, :, :, 5] = 1
+    titles = ("LayerNorm: one token", "BatchNorm: one entry of all tokens")
+    for axis, group, title in zip(axes, groups, titles):
+        axis.pcolormesh(np.flipud(group.reshape(18, 8)), cmap="Blues", vmin=0, vmax=1.3,
+                        edgecolors=GREY, linewidth=0.5)
+        axis.hlines([6, 12], 0, 8, color="white", linewidth=6)
+        axis.set_title(title)
+        axis.set_xlabel("hidden_size")
+        axis.set_xticks([])
+        axis.set_yticks([3, 9, 15], ["image 3", "image 2", "image 1"])
+    return figure
+
+
+def one_query(
+    scores: ArrayLike, weights: ArrayLike, names: Sequence[str], colors: ArrayLike, query: int,
+) -> Figure:
+    """The scores and the attention weights [tokens] of one query as bars in the tokens' colours
+    [tokens, 3]."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 2.8), sharey=True, layout="constrained")
+    places = range(len(names))
+    for axis, values, title in zip(
+        axes, (np.asarray(scores), np.asarray(weights)),
+        (f"scaled scores of token {query} ({names[query]})", "softmax of them: the weights"),
+    ):
+        bars = axis.barh(places, values, color=np.asarray(colors))
+        axis.bar_label(bars, fmt="%.2f", padding=3)
+        axis.axvline(0, color=INK, linewidth=1)
+        axis.margins(x=0.28)
+        axis.set_title(title, fontsize=12)
+        without_frame(axis)
+    axes[0].set_yticks(places, [f"{i} {name}" for i, name in enumerate(names)], fontsize=11)
+    axes[0].tick_params(length=0)
+    axes[0].invert_yaxis()
+    return figure
+
+
+def weights_and_averages(
+    tokens: ArrayLike, weights: ArrayLike, averages: ArrayLike, names: Sequence[str],
+) -> Figure:
+    """Attention weights [queries, tokens] between the tokens that come in and the averages that come
+    out, both [tokens, 3] after LayerNorm and shown as colours."""
+    figure, axes = plt.subplots(1, 3, figsize=(8.4, 4), layout="constrained",
+                                width_ratios=(0.2, 1, 0.2))
+    draw_matrix(axes[1], weights, names, names, "rows: queries, columns: keys", signed=False)
+    for axis, vectors, title in ((axes[0], tokens, "tokens"), (axes[2], averages, "averages")):
+        axis.imshow(np.clip(0.5 + 0.25 * np.asarray(vectors)[:, None], 0, 1), aspect="auto")
+        axis.set_title(title, fontsize=12)
+        without_frame(axis)
+    return figure
+
+
+def effect_of_the_scale(
+    head_sizes: Sequence[int], measured: Mapping[str, ArrayLike],
+) -> Figure:
+    """What dividing the scores by something does at different head sizes.
+
+    measured: by the name of the divisor [head sizes, 3]: the standard deviation of the scores, the
+    mean of the largest weight of each row, and the median size of the gradient of a score.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    titles = ("spread of the scores", "largest weight in a row, on average",
+              "gradient of a typical score")
+    for quantity, (axis, title) in enumerate(zip(axes, titles)):
+        for (name, values), color in zip(measured.items(), (RED, BLUE, ORANGE)):
+            axis.plot(head_sizes, np.asarray(values)[:, quantity], marker="o", color=color,
+                      label=name)
+        axis.set(title=title, xlabel="head size $D_h$", xscale="log")
+        axis.set_xticks(head_sizes, map(str, head_sizes))
+        axis.minorticks_off()
+    axes[0].set(yscale="log", ylabel="standard deviation")
+    axes[1].set(ylim=(0, 1), ylabel="weight")
+    axes[2].set(yscale="log", ylabel="size of the gradient (median)")
+    axes[0].legend(title="divided by", frameon=False)
+    return figure
+
+
+def attention_of_heads(
+    colors: ArrayLike, maps: ArrayLike, heads: Sequence[str], queries: Mapping[int, str],
+) -> Figure:
+    """Where the queries of some patches look, for each head a row of maps, beside the patches.
+
+    colors: [N, 3] in [0, 1], for a square grid; maps: attention weights [num_heads, N, N];
+    heads: what each head looks at; queries: the names of the patches that ask, by their number.
+    """
+    colors, maps = np.asarray(colors), np.asarray(maps)
+    side = int(len(colors) ** 0.5)
+    extent = (0, side, side, 0)
+    figure = plt.figure(figsize=(10.5, 5.2), layout="constrained")
+    grid = figure.add_gridspec(len(heads), 1 + len(queries), width_ratios=[1.5, *[1] * len(queries)])
+    patches = figure.add_subplot(grid[:, 0])
+    patches.imshow(colors.reshape(side, side, 3), extent=extent)
+    patches.set_title(f"mean colours of the {len(colors)} patches", fontsize=11)
+    for i, (patch, name) in enumerate(queries.items(), 1):
+        frame_patch(patches, patch, side, "black")
+        for k, head in enumerate(heads):
+            axis = figure.add_subplot(grid[k, i])
+            axis.imshow(maps[k, patch].reshape(side, side), cmap="Blues", vmin=0, extent=extent)
+            axis.set_title(f"head {k}: {head}, {name} asks", fontsize=11)
+            frame_patch(axis, patch, side, RED)
+    for axis in figure.axes:
+        axis.set(xticks=[], yticks=[])
     return figure
