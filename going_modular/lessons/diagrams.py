@@ -537,6 +537,74 @@ def draw_matrix(
     axis.spines[:].set_visible(False)
 
 
+def without_frame(axis: Axes) -> None:
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
+# ------------------------------------------------------------------------------
+# The pizza of notebook 03 and its places
+
+
+def images_in_a_row(images: Mapping[str, ArrayLike]) -> Figure:
+    """Images [H, W, 3] with values in [0, 1], each under its title."""
+    figure, axes = plt.subplots(1, len(images), figsize=(2.4 * len(images), 2.7),
+                                layout="constrained", squeeze=False)
+    for axis, (title, image) in zip(axes[0], images.items()):
+        axis.imshow(image, interpolation="nearest")
+        axis.set_title(title, fontsize=11)
+        without_frame(axis)
+    return figure
+
+
+def effect_of_shuffling(
+    images: Sequence[ArrayLike], counts: Sequence[int], distances: Mapping[str, Sequence[float]],
+) -> Figure:
+    """How far the class token moves when more and more patches change places, under the images.
+
+    images: [H, W, 3] in [0, 1], one for each count of moved patches; distances: by the name of a
+    model, one for each image.
+    """
+    figure = plt.figure(figsize=(9.6, 4.8), layout="constrained")
+    grid = figure.add_gridspec(2, len(images), height_ratios=(1, 1.2))
+    for i, (image, count) in enumerate(zip(images, counts)):
+        axis = figure.add_subplot(grid[0, i])
+        axis.imshow(image, interpolation="nearest")
+        axis.set_title(f"{count} patches moved", fontsize=11)
+        without_frame(axis)
+    axis = figure.add_subplot(grid[1, :], xlim=(-0.5, len(images) - 0.5))
+    # The numbers of the first model stand below its line, those of the second above.
+    for (name, values), color, height in zip(distances.items(), (ORANGE, BLUE), (-15, 7)):
+        axis.plot(values, marker="o", color=color, label=name)
+        for i, value in enumerate(values):
+            axis.annotate(f"{value:.2%}", (i, value), (0, height), textcoords="offset points",
+                          ha="center", color=color)
+    axis.set(ylabel="change of the class token", xticks=[], yticks=[])
+    axis.margins(y=0.2)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.legend(frameon=False, loc="upper left", fontsize=11)
+    return figure
+
+
+def effect_of_large_positions(
+    deviations: Sequence[float], to_sushi: Sequence[float], to_shuffled: Sequence[float],
+) -> Figure:
+    """Distances of class tokens against the standard deviation of the position embeddings: of pizza
+    and sushi, and of the pizza and the shuffled pizza."""
+    figure, axis = plt.subplots(figsize=(9, 3.8), layout="constrained")
+    axis.plot(deviations, to_sushi, color=ORANGE, marker="o", label="pizza and sushi")
+    axis.plot(deviations, to_shuffled, color=BLUE, marker="o", label="pizza and shuffled pizza")
+    axis.axvline(0.02, color=GREY, linestyle="--", linewidth=1)
+    axis.text(0.0205, 0.76, " 0.02, as in the paper's code", color=GREY, fontsize=11)
+    axis.set(xscale="log", xlabel="standard deviation of the position embeddings",
+             ylabel="distance of the class tokens", ylim=(0, 0.82))
+    axis.set_xticks(deviations, map(str, deviations))
+    axis.minorticks_off()
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, loc="center", fontsize=11)
+    return figure
+
+
 # ------------------------------------------------------------------------------
 # The toy of notebook 04: tokens that are colours
 
@@ -545,11 +613,6 @@ def frame_patch(axis: Axes, patch: int, columns: int, color: str) -> None:
     """A frame around patch number `patch`, counted row by row, on an axis whose unit is a patch."""
     row, column = divmod(patch, columns)
     outline(axis, column + 0.5, row + 0.5, 1, 1, color)
-
-
-def without_frame(axis: Axes) -> None:
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
 
 
 def chosen_patches(
