@@ -12,11 +12,11 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from going_modular import plots
-from going_modular.vit import VARIANTS, ViT
+from going_modular.vit import VARIANTS, TransformerEncoderBlock, ViT
 
 FIGURES = Path(__file__).parent / "figures"
 MOST_BYTES = 60_000  # of a figure: notebooks that hold some of them stay small
@@ -95,11 +95,11 @@ def cells(numbers: ArrayLike, limit: float, texts: Iterable[str], columns: int,
     cells can be chosen."""
     found = []
     for i, (number, text) in enumerate(zip(np.ravel(numbers).tolist(), texts)):
-        depth = min(1.0, abs(number) / limit)
-        names = " class=below" * (number < 0) or " class=deep" * (depth > 0.6)
+        depth = min(1.0, abs(number) / float(limit))
+        names = " class=below" * (number < 0) or " class=deep" * (depth > 0.85)
         choice = ("" if chosen is None else f" aria-selected={str(i == chosen).lower()}"
                   f" tabindex={0 if i == max(chosen, 0) else -1}")
-        found.append(f'<td style="--a:{depth:.2f}"{names}{choice}>{text}</td>')
+        found.append(f'<td style="--a:{fixed(depth, 2)}"{names}{choice}>{text}</td>')
     rows = ["".join(found[i : i + columns]) for i in range(0, len(found), columns)]
     return "<tbody>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</tbody>"
 
@@ -220,8 +220,8 @@ def layers(variant: str = "B/16", image_size: int = 224, num_classes: int = 1000
 
 
 def patch_grid(image: Image.Image, image_size: int = 224, patch_size: int = 16, hidden_size: int = 768) -> Interactive:
-    """From an image to tokens (Section 3.1): N, P^2 C, tokens, and the parameters of the projection, with the grid drawn
-    over the image, a square, and the place of a patch in the sequence.
+    """From an image to tokens (Section 3.1): N, P^2 C, tokens, and the parameters of the projection, with the grid
+    drawn over the image, a square, and the place of a patch in the sequence.
 
     Raises ValueError where patch_size does not divide image_size, and for an image that is no square.
     """
@@ -250,8 +250,8 @@ def patch_grid(image: Image.Image, image_size: int = 224, patch_size: int = 16, 
     rows = "".join(f'<tr><td>{label}</td><td><small data-value="{name}">{formula}</small>'
                    f'<b data-value="{name}_value">{value:,}</b></td></tr>' for name, label, formula, value in counts)
     lines = range(patch_size, image_size, patch_size)
-    text = (f"The patch in {place(chosen, columns)} is patch ({row + 1} − 1) · {columns} + {column + 1} = {chosen + 1:,} "
-            f"of {num_patches:,}: {flat:,} numbers, of which the projection makes {hidden_size:,}.")
+    text = (f"The patch in {place(chosen, columns)} is patch ({row + 1} − 1) · {columns} + {column + 1} = "
+            f"{chosen + 1:,} of {num_patches:,}: {flat:,} numbers, of which the projection makes {hidden_size:,}.")
     return figure("patch_grid", dict(chosen=chosen), dict(
         alt="the image that is cut into patches", source=source(image.resize((96, 96), Image.Resampling.BOX)),
         image_size=image_size, patch_size=patch_size, channels=channels, hidden_size=hidden_size, rows=rows,
@@ -287,13 +287,14 @@ def position_similarity(embeddings: Mapping[str, torch.Tensor]) -> Interactive:
     found = cosines[titles[0]][chosen].tolist()
     down, right = (np.abs(axis - axis[chosen]) for axis in divmod(np.arange(columns**2), columns))
     steps = np.maximum(down, right)
-    groups = {"same row": down == 0, "same column": right == 0, "the places around": steps == 1, "farther away": steps > 1}
+    groups = {"same row": down == 0, "same column": right == 0, "the places around": steps == 1,
+              "farther away": steps > 1}
     means = ""
     for name, group in groups.items():
         members = [value for value, inside, step in zip(found, group, steps) if inside and step]
         mean = sum(members) / len(members) / 100 if members else 0
-        means += (f'<tr class="{"below" * (mean < 0)}"><td>{name}</td><td class="bar" style="--a:{abs(mean):.2f}"></td>'
-                  f"<td>{fixed(mean, 2)}</td></tr>")
+        means += (f'<tr class="{"below" * (mean < 0)}"><td>{name}</td>'
+                  f'<td class="bar" style="--a:{fixed(abs(mean), 2)}"></td><td>{fixed(mean, 2)}</td></tr>')
     others = sorted((i for i in range(columns**2) if i != chosen), key=lambda i: (-found[i], i))
     text = (f"{titles[0]}: the embedding of {place(chosen, columns)} is most like that of {place(others[0], columns)} "
             f"({fixed(found[others[0]] / 100, 2)}) and least like that of {place(others[-1], columns)} "
@@ -326,9 +327,9 @@ def attention(model: ViT, image: Image.Image, layer: int = 0) -> Interactive:
     model = copy.deepcopy(model).cpu().double().eval()
     pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).double() / 127.5 - 1
     z = model.embed(pixels[None])
-    for block in model.blocks[:layer]:
-        z = block(z)
-    block = model.blocks[layer]
+    *before, block = cast(list[TransformerEncoderBlock], list(model.blocks)[: layer + 1])
+    for earlier in before:
+        z = earlier(z)
     num_heads, head_size = settings["num_heads"], block.msa.head_size
     tenths = (10 * block.msa.qkv(block.norm1(z))[0]).round().int()  # [tokens, 3 * hidden_size]
     stored = tenths.unflatten(-1, (3, num_heads, head_size)).permute(2, 1, 0, 3)  # [heads, 3, tokens, head_size]
@@ -349,16 +350,17 @@ def attention(model: ViT, image: Image.Image, layer: int = 0) -> Interactive:
     def name(token: int) -> str:
         return place(token - 1, columns) if token else "the class token"
 
-    def vector(numbers: np.ndarray, digits: int) -> str:
-        return cells(numbers, 4, [fixed(number, digits) for number in numbers], head_size)
+    def vector(numbers: np.ndarray, digits: int, limit: float = 4) -> str:
+        return cells(numbers, limit, [fixed(number, digits) for number in numbers], head_size)
 
     percent = [fixed(100 * share, 0) for share in shares]
     left = shares[order[3:]].sum()
     labels = [f"{percent[j]} % of v of {name(j)}" for j in order[:3]]
     labels.append(f"{fixed(100 * left, 0)} %: the other {len(order) - 3}")
-    sums = "".join(f'<span data-label="">{label}</span><table class="vector" data-vector="">{vector(numbers, 2)}</table>'
+    sums = "".join(f'<span data-label="">{label}</span>'
+                   f'<table class="vector" data-vector="">{vector(numbers, 2, 1.5)}</table>'
                    for label, numbers in zip(labels, [*parts, rest]))
-    sums += f'<span class="sum">their sum</span><table class="vector" data-vector="">{vector(output, 2)}</table>'
+    sums += f'<span class="sum">their sum</span><table class="vector" data-vector="">{vector(output, 2, 1.5)}</table>'
     text = (f"Head {head}: {name(asking)} takes most from {name(key)}, {percent[key]} %, and "
             f"{fixed(100 * (1 - left), 0)} % from its first three of {len(order)} tokens.")
     empty = [""] * columns**2
