@@ -5,7 +5,8 @@ python -m benchmarks.architecture --data cifar100                     larger mod
 python -m benchmarks.architecture --experiments positions             one of the experiments
 
 -> going_modular/experiments/measured/architecture.json, by the name of the data, which the notebook shows. Experiments
-that are not asked for keep the results of an earlier run of the same size; made_by tells the command of each.
+that are not asked for keep the results of an earlier run of the same size, unless these are stale (python -m
+going_modular.experiments); made_by tells the command of each.
 """
 import argparse
 import json
@@ -14,6 +15,7 @@ import torch
 
 from benchmarks.common import command, log_of, write_measured
 from going_modular.experiments import architecture
+from going_modular.experiments.fingerprint import is_stale
 from going_modular.utils import pick_device
 
 
@@ -30,7 +32,8 @@ def main() -> None:
     data = architecture.load(args.data).to(device)
     size = json.loads(json.dumps(architecture.SETUPS[args.data]))  # as it will be read again: lists for tuples
     before = architecture.cached().get(args.data, {"size": None})
-    results, made_by = (before["results"], before["made_by"]) if before["size"] == size else ({}, {})
+    kept = before["size"] == size and not is_stale("architecture")
+    results, made_by = (before["results"], before["made_by"]) if kept else ({}, {})
     for experiment in args.experiments:
         results[experiment] = architecture.measure(args.data, experiment, data, device)
         made_by[experiment] = command()

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from going_modular.experiments import MEASURED
+from going_modular.experiments import MEASURED, fingerprint
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -50,5 +50,7 @@ def write_log(name: str, values: dict) -> None:
 
 
 def write_measured(name: str, values: dict) -> None:
-    """Write a log that the package brings along, as a notebook shows it: one log, or logs by the name of the data."""
+    """Write a log that the package brings along, as a notebook shows it: one log, or logs by the name of the data. Its
+    fingerprint is taken with it."""
     (MEASURED / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+    fingerprint.store(name)

@@ -4,7 +4,8 @@ python -m benchmarks.data_scale [--seeds 0 1 2] [--device cpu]
 
 -> going_modular/experiments/measured/data_scale.json, which notebook 12 shows; beside it masked_patches.pt, the first
 seed's model of masked patch prediction. Runs of one length see as many pictures and cost as much, whether few are shown
-often or many seldom. Runs that the log holds already, from an interrupted call, are not done again.
+often or many seldom. Runs that the log holds already, from an interrupted call, are not done again, unless the log is
+stale (python -m going_modular.experiments).
 """
 import argparse
 import time
@@ -17,6 +18,7 @@ from torch import nn
 from benchmarks.common import log_of, write_measured
 from going_modular import data_setup
 from going_modular.experiments import MEASURED, data_scale
+from going_modular.experiments.fingerprint import is_stale
 from going_modular.paper import probe
 from going_modular.utils import load_model, pick_device, write_atomically
 
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
-    rows = data_scale.measured()["rows"]
+    rows = [] if is_stale("data_scale") else data_scale.measured()["rows"]
     done = {(row["model"], row["pictures"], row["samples"], row["seed"]) for row in rows}
     device, task = pick_device(args.device), data_setup.load("drawn")
     others = data_scale.dishes(max(count for kind, count, _ in RUNS if kind != "seven_dishes"))

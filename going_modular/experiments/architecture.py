@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from going_modular import data_setup
+from going_modular.data_setup import ImageData
 from going_modular.experiments import MEASURED
 from going_modular.paper.positions import POSITION_VARIANTS
 from going_modular.recipe import Recipe
@@ -75,8 +76,12 @@ def load(name: str) -> Images:
 
     Raises DataError where the data set is not available.
     """
-    setup, data, parts = SETUPS[name], data_setup.load(name), []
-    transform = data_setup.eval_transform(setup["base"]["image_size"])
+    return as_tensors(data_setup.load(name), SETUPS[name])
+
+
+def as_tensors(data: ImageData, setup: Setup) -> Images:
+    """`train_images` random training images of a data set, always the same, and all test images."""
+    transform, parts = data_setup.eval_transform(setup["base"]["image_size"]), []
     picked = torch.randperm(len(data.train),
                             generator=torch.Generator().manual_seed(0))[: setup["train_images"]]
     for part, indices in ((data.train, picked.tolist()), (data.test, range(len(data.test)))):

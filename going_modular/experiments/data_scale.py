@@ -92,17 +92,19 @@ def loaders(
 
 def pretrain(
     kind: str, data: ImageData, samples: int, seed: int, device: torch.device, epochs: int = 2,
+    quiet: bool = False,
 ) -> ViT | nn.Sequential:
     """A new model, one of KINDS, trained by the recipe of notebook 09 on `samples` views.
 
     Whether there are few images, each shown often, or many, each shown seldom: all runs of one
     length cost the same. After each of `epochs` equal parts the model is tested, and a line is
-    printed. Raises ValueError as `loaders` does.
+    printed, unless quiet. Raises ValueError as `loaders` does.
     """
     train, test = loaders(data, samples, seed, epochs, device)
     model = new_model(kind, len(data.class_names), seed)
     recipe = Recipe(epochs=epochs, seed=seed)
-    Trainer(model, train, recipe, device, class_names=data.class_names, test_loader=test).fit()
+    Trainer(model, train, recipe, device, class_names=data.class_names, test_loader=test,
+            quiet=quiet).fit()
     return model
 
 

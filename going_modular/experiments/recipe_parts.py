@@ -71,12 +71,12 @@ def first_classes(data: ImageData, count: int) -> ImageData:
 
 def build(
     part: str, data: ImageData, architecture: dict, recipe: Recipe, device: torch.device,
-    batch_size: int = 64, min_scale: float = 0.6, num_workers: int = 0,
+    batch_size: int = 64, min_scale: float = 0.6, num_workers: int = 0, quiet: bool = False,
 ) -> Trainer:
     """A trainer for the recipe without one part of it, a key of WITHOUT. A tenth of the training
     images is held out.
 
-    architecture: the settings of ViT, except for the number of classes.
+    architecture: the settings of ViT, except for the number of classes. quiet: as for Trainer.
     Raises KeyError for an unknown part.
     """
     switch = WITHOUT[part]
@@ -99,7 +99,7 @@ def build(
         data_setup.make_loader(images, plain, batch_size, num_workers=num_workers, device=device)
         for images in (held_out, data.test))
     return Trainer(model, train_loader, recipe, device, class_names=data.class_names,
-                   val_loader=val_loader, test_loader=test_loader)
+                   val_loader=val_loader, test_loader=test_loader, quiet=quiet)
 
 
 def prices() -> dict:
