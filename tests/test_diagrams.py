@@ -110,6 +110,25 @@ def test_wrong_patches_are_those_of_view():
     np.testing.assert_allclose(second, image.view(4, 3, 16, 16)[1].permute(1, 2, 0), atol=1e-6)
 
 
+def test_four_encoders_draws_what_was_measured():
+    measured = {name: {"signal": [1.0, size], "gradient": [size, 2.0], "similarity": [0.0, 0.5]}
+                for name, size in (("pre-norm", 3.0), ("post-norm", 1.0))}
+    axes = diagrams.four_encoders(measured).axes
+    assert [[list(line.get_ydata()) for line in axis.lines] for axis in axes] == [
+        [values[quantity] for values in measured.values()] for quantity in ("signal", "gradient", "similarity")]
+
+
+def test_kept_and_dropped_and_two_stacks_draw_what_they_get():
+    branches = {"before": torch.ones(4, 6), "after": torch.rand(4, 6)}
+    before, after, _ = diagrams.kept_and_dropped(branches).axes
+    assert (before.get_title(), after.get_title()) == ("before", "after")
+    np.testing.assert_array_equal(after.images[0].get_array(), branches["after"])
+    sizes = {"one": torch.ones(13), "two": torch.arange(13)}
+    _, similarity, curves, _ = diagrams.two_stacks({"one": torch.eye(12), "two": torch.ones(12, 12)}, sizes).axes
+    np.testing.assert_array_equal(similarity.images[0].get_array(), np.ones((12, 12)))
+    assert [line.get_ydata()[-1] for line in curves.lines] == [1, 12]
+
+
 def test_heat_map_shows_its_numbers():
     figure = diagrams.heat_map(np.array([[0.126, -0.0001], [2.0, -1.5]]), ["a", "b"], ["c", "d"], signed=True)
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.13", "0.00", "2.00", "-1.50"]

@@ -437,6 +437,61 @@ def pre_and_post_norm() -> Figure:
     return figure
 
 
+def four_encoders(measured: dict[str, dict[str, list[float]]]) -> Figure:
+    """What notebook 06 measures in encoders of several arrangements of the block, one curve for
+    each arrangement: {arrangement: {"signal", "gradient", "similarity": a value after each layer}}.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
+    titles = {"signal": "size of the signal", "gradient": "size of the gradient",
+              "similarity": "similarity of the tokens"}
+    for axis, (quantity, title) in zip(axes, titles.items(), strict=True):
+        for (name, values), color in zip(measured.items(), (BLUE, ORANGE, RED, GREY)):
+            axis.plot(values[quantity], color=color, label=name, linewidth=2, marker="o",
+                      markersize=4)
+        axis.set_title(title, fontsize=12)
+        axis.set(xlabel="after layer", xticks=range(0, 13, 2),
+                 yscale="linear" if quantity == "similarity" else "log")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+                  frameon=False, fontsize=12)
+    return figure
+
+
+def kept_and_dropped(branches: dict[str, torch.Tensor]) -> Figure:
+    """Branches [images, features] side by side, each under its name: 0 is white."""
+    figure, axes = plt.subplots(1, len(branches), figsize=(11, 3.8), layout="constrained")
+    for axis, (name, branch) in zip(axes, branches.items(), strict=True):
+        shades = axis.imshow(branch, cmap="Blues", vmin=0, vmax=2, aspect="auto")
+        axis.set_title(name, fontsize=12)
+        axis.set(xlabel="features of a token", ylabel="image")
+    figure.colorbar(shades, ax=axes, ticks=[0, 1, 1 / 0.75, 2], format="{x:.2f}")
+    return figure
+
+
+def two_stacks(
+    similarities: dict[str, torch.Tensor], sizes: dict[str, torch.Tensor],
+) -> Figure:
+    """Two stacks of layers by name: how similar the weights of each two layers are,
+    [layers, layers], and the size of the signal after each layer, [layers + 1]."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    for axis, (name, similarity) in zip(axes, similarities.items()):
+        shades = axis.imshow(similarity, cmap="Blues", vmin=0, vmax=1)
+        layers = range(0, len(similarity), 2)
+        axis.set_title(name, fontsize=12)
+        axis.set(xlabel="layer", ylabel="layer", xticks=layers, yticks=layers)
+        axis.set_xticklabels([layer + 1 for layer in layers])
+        axis.set_yticklabels([layer + 1 for layer in layers])
+    figure.colorbar(shades, ax=axes[1], label="similarity of the weights", shrink=0.8)
+    for (name, values), color in zip(sizes.items(), (RED, BLUE)):
+        axes[2].plot(values, color=color, linewidth=2, label=name)
+    axes[2].set_title("size of the signal", fontsize=12)
+    axes[2].set(xlabel="after layer", xticks=range(0, 13, 2), ylim=(0, None))
+    axes[2].spines[["top", "right"]].set_visible(False)
+    axes[2].legend(frameon=False, loc="lower right", fontsize=10)
+    return figure
+
+
 def two_heads() -> Figure:
     """From z_L to the logits: the head for pre-training with its tanh layer, and the linear
     head for fine-tuning."""
