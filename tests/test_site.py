@@ -100,6 +100,8 @@ def test_in_a_browser(site):
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{name} is wider than a phone"
         page.goto(f"file://{site}/notebooks/04_multihead_self_attention.html")
         page.wait_for_selector("mjx-container svg")  # formulas are rendered
+        page.click("#vit-attention .asks")  # the interactive figure answers
+        assert "the class token takes most" in page.text_content("#vit-attention [aria-live]")
         # A notebook that was worked through is marked, here and in the list, also after a reload.
         page.check(".done input")
         page.reload()
