@@ -56,7 +56,8 @@ SETUPS: dict[str, Setup] = {
                      patch_size=(8, 2))),
 }
 # The number of seeds of each row: 0, 1, ...
-SEEDS = {"positions": 5, "positions_faster": 5, "pooling": 3, "scaling": 3}
+SEEDS = {"positions": 5, "positions_faster": 5, "pooling": 3, "scaling": 3,
+         "scaling_large_start": 3}
 
 
 class Images(NamedTuple):
@@ -100,32 +101,42 @@ def rows(name: str) -> dict[str, dict[str, dict]]:
     positions_faster: the same at twice the learning rate.
     pooling: class token against mean, each at several learning rates (Figure 9).
     scaling: depth, width, MLP and patches, one at a time (Figure 8).
+    scaling_large_start: the same with positions that start 20 times as large.
     """
     setup = SETUPS[name]
+    scaling: dict[str, dict] = {"base": {}, **{
+        f"{what} {value}": {what: value}
+        for what, values in setup["scaling"].items() for value in values}}
     return {
         "positions": {kind: {"positions": kind} for kind in POSITION_VARIANTS},
         "positions_faster": {kind: {"positions": kind, "lr": 2 * setup["lr"]}
                              for kind in POSITION_VARIANTS},
         "pooling": {f"{pool} {lr:g}": {"pool": pool, "lr": lr} for pool in ("token", "mean")
                     for lr in setup["lrs"]},
-        "scaling": {"base": {}, **{f"{what} {value}": {what: value}
-                                   for what, values in setup["scaling"].items()
-                                   for value in values}},
+        "scaling": scaling,
+        "scaling_large_start": {row: {**changes, "position_scale": 20}
+                                for row, changes in scaling.items()},
     }
 
 
 def build(name: str, changes: dict, num_classes: int) -> ViT:
     """The base model of a data set of SETUPS, with the changes of a row.
 
-    The size of a head is that of the base model, so a wider model has more heads.
+    The size of a head is that of the base model, so a wider model has more heads. With
+    position_scale, the parameters that tell positions start so many times as large as usual.
     """
-    architecture = {key: value for key, value in changes.items() if key not in ("positions", "lr")}
+    architecture = {key: value for key, value in changes.items()
+                    if key not in ("positions", "position_scale", "lr")}
     settings: dict[str, Any] = {**SETUPS[name]["base"], **architecture, "num_classes": num_classes}
     if "hidden_size" in changes:
         base = SETUPS[name]["base"]
         settings["num_heads"] = max(
             1, changes["hidden_size"] * base["num_heads"] // base["hidden_size"])
-    return POSITION_VARIANTS[changes.get("positions", "1-D")](**settings)
+    model = POSITION_VARIANTS[changes.get("positions", "1-D")](**settings)
+    for part, parameter in model.named_parameters():
+        if "position_embedding" in part or "relative_keys" in part:
+            parameter.data *= changes.get("position_scale", 1)
+    return model
 
 
 class Batches:
