@@ -82,7 +82,8 @@ def figure(name: str, data: object, values: Mapping[str, object], text: str) -> 
         "shared": fill(parts["shared.js"], {"id": identity, "data": stored})})
     palette = ";".join(f"--{color.lower()}:" + " ".join(
         f"{round(255 * part)}" for part in to_rgb(getattr(plots, color))) for color in COLORS)
-    page = f'<div id="{identity}" style="{palette}">\n{inner}</div>'
+    # The attribute keeps JupyterLab's shortcuts away from the keys that are pressed in the figure.
+    page = f'<div id="{identity}" data-lm-suppress-shortcuts="true" style="{palette}">\n{inner}</div>'
     if (size := len(page.encode())) > MOST_BYTES:
         raise ValueError(f"the figure would take {size:,} bytes of HTML, more than {MOST_BYTES:,}: "
                          "take a smaller model or picture")
