@@ -129,6 +129,22 @@ def test_kept_and_dropped_and_two_stacks_draw_what_they_get():
     assert [line.get_ydata()[-1] for line in curves.lines] == [1, 12]
 
 
+def test_the_drawings_of_notebook_07_show_what_they_get():
+    picture = Image.new("RGB", (8, 8), "red")
+    paper, ours = {("B/32", 7): 55.0, ("B/16", 7): 224.0}, {("B/32", 7): 54.0, ("B/16", 7): 223.0}
+    bars = diagrams.cost_of_pretraining(paper, ours)
+    assert [bar.get_width() for bar in bars.axes[0].patches] == [55, 224, 54, 223]
+    curves = diagrams.learned_by_heart([(picture, "pizza")] * 12, {"right": [1.0, 0.01], "wrong": [1.0, 0.6]}).axes[-1]
+    assert [line.get_ydata()[1] for line in curves.lines[:2]] == [0.01, 0.6]
+    figure = diagrams.answers_and_attention([("pizza", picture), ("steak", picture)], ["pizza", "sushi"], [0.9, 0.6],
+                                            torch.eye(2).repeat(2, 1, 1))
+    titles = [axis.title for axis in figure.axes[:2]]
+    assert [title.get_text() for title in titles] == ["pizza 90%", "sushi 60%"]
+    assert [title.get_color() == "black" for title in titles] == [True, False]
+    weights = torch.linspace(-0.05, 0.05, 100)
+    assert len(diagrams.initial_weights(weights, weights, 2 * weights, weights).axes) == 3
+
+
 def test_heat_map_shows_its_numbers():
     figure = diagrams.heat_map(np.array([[0.126, -0.0001], [2.0, -1.5]]), ["a", "b"], ["c", "d"], signed=True)
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.13", "0.00", "2.00", "-1.50"]

@@ -4,6 +4,7 @@ Each function returns a Figure. An `image` is square: a PIL image, or a tensor
 [3, H, W] with values in [0, 1].
 """
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -51,7 +52,7 @@ from going_modular.lessons.primitives import (
     to_rgb_array,
     token,
 )
-from going_modular.plots import BLUE, GREY, ORANGE, RED
+from going_modular.plots import BLUE, GREEN, GREY, ORANGE, RED
 
 
 def block_diagram(axis: Axes, x: float, y: float, pre_norm: bool = True) -> None:
@@ -530,6 +531,90 @@ def two_heads() -> Figure:
         note(axis, 10.1, y - 0.45, f"[batch, {shape}]")
     note(axis, 6.0, top - 0.45, "pre_logits: D to representation_size")
     note(axis, 5.7, low - 0.38, "pre_logits is left out;\nthe new head starts at zero")
+    return figure
+
+
+def initial_weights(
+    projection: torch.Tensor, joined: torch.Tensor, apart: torch.Tensor, positions: torch.Tensor,
+) -> Figure:
+    """Histograms of first values of weights, on one scale: of the patch embedding; of q, k and v
+    drawn as one matrix and each on its own; of the position embedding. Tensors of any shape."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained", sharex=True)
+
+    def histogram(axis: Axes, weights: torch.Tensor, color: str, **style: Any) -> None:
+        axis.hist(weights.flatten().numpy(), bins=np.linspace(-0.11, 0.11, 111).tolist(),
+                  density=True, color=color, **style)
+
+    histogram(axes[0], projection, BLUE)
+    histogram(axes[1], joined, ORANGE, label="joined: too narrow")
+    histogram(axes[1], apart, BLUE, label="each on its own", histtype="step", linewidth=2)
+    histogram(axes[2], positions, BLUE)
+    for axis, title in zip(axes, ("patch embedding", "q, k and v", "positions")):
+        axis.set_title(title, fontsize=12)
+        axis.set(xlabel="value of a weight", yticks=[], xlim=(-0.11, 0.11),
+                 xticks=[-0.1, -0.05, 0, 0.05, 0.1])
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    axes[1].legend(frameon=False, loc="upper right", fontsize=10)
+    axes[1].set_ylim(0, 17)
+    return figure
+
+
+def cost_of_pretraining(
+    paper: dict[tuple[str, int], float], ours: dict[tuple[str, int], float],
+) -> Figure:
+    """exaFLOPs by variant and number of epochs, as Table 6 of the paper has them and as counted."""
+    figure, axis = plt.subplots(figsize=(10, 4), layout="constrained")
+    rows = np.arange(len(paper))
+    for values, name, color, shift in ((paper, "Table 6 of the paper", GREY, -0.19),
+                                       (ours, "our count", BLUE, 0.19)):
+        bars = axis.barh(rows + shift, list(values.values()), height=0.36, color=color, label=name)
+        axis.bar_label(bars, fmt="{:.0f}", padding=4, fontsize=10)
+    axis.set_yticks(rows, [f"{variant}, {epochs} epochs" for variant, epochs in paper], fontsize=11)
+    axis.set(xscale="log", xlim=(30, 7000))
+    axis.set_xlabel("pre-training on JFT-300M in exaFLOPs (logarithmic)")
+    axis.invert_yaxis()
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=11)
+    return figure
+
+
+def learned_by_heart(
+    pictures: Sequence[tuple[Image.Image, str]], losses: dict[str, list[float]],
+) -> Figure:
+    """Twelve pictures with their classes, and curves of the loss by name, in the colours of a right
+    and a wrong one, beside the loss of equal probabilities for three classes."""
+    figure = plt.figure(figsize=(11, 4), layout="constrained")
+    ((left, right),) = figure.subfigures(1, 2, squeeze=False, width_ratios=[4, 6])
+    for axis, (image, class_name) in zip(left.subplots(3, 4).flat, pictures, strict=True):
+        axis.imshow(image)
+        axis.set_title(class_name, fontsize=10)
+        axis.axis("off")
+    axis = right.subplots()
+    for (name, values), color in zip(losses.items(), (BLUE, RED)):
+        axis.plot(values, color=color, linewidth=2, label=name)
+    axis.axhline(np.log(3), color=GREY, linestyle="--", label="equal shares, ln 3")
+    axis.axhline(0.01, color=GREEN, linestyle=":", linewidth=2, label="the aim, 0.01")
+    axis.set(xlabel="step", ylabel="loss", yscale="log")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=11)
+    return figure
+
+
+def answers_and_attention(
+    pictures: Sequence[tuple[str, Image.Image]], answers: Sequence[str],
+    shares: Sequence[float], attention: torch.Tensor,
+) -> Figure:
+    """Pictures, each given as (class, image), with a model's answers, red where they are wrong, and
+    their probabilities; below each its attention [pictures, rows, columns], white where high."""
+    figure, axes = plt.subplots(2, len(pictures), figsize=(12, 3.2), layout="constrained")
+    for column, (name, image) in enumerate(pictures):
+        above, below = axes[:, column]
+        above.imshow(image)
+        above.set_title(f"{answers[column]} {shares[column]:.0%}", fontsize=10,
+                        color="black" if answers[column] == name else RED)
+        below.imshow(attention[column], cmap="gray", vmin=0)
+    for axis in axes.flat:
+        axis.axis("off")
     return figure
 
 
