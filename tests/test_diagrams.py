@@ -129,6 +129,21 @@ def test_kept_and_dropped_and_two_stacks_draw_what_they_get():
     assert [line.get_ydata()[-1] for line in curves.lines] == [1, 12]
 
 
+def test_the_drawings_of_notebook_05_show_what_they_get():
+    x = torch.linspace(-1, 1, 3)
+    value, _, difference = diagrams.activation_functions(x, {"ReLU": (x.relu(), x.sign())}, x / 1e4).axes
+    np.testing.assert_array_equal(value.lines[0].get_ydata(), [0, 0, 1])
+    np.testing.assert_allclose(difference.lines[0].get_ydata(), x, rtol=1e-6)
+    _, change = diagrams.changed_tokens({"MLP": torch.ones(2, 3), "MSA": 4 * torch.eye(2)}).axes
+    np.testing.assert_array_equal(change.images[0].get_array(), np.eye(2))
+    passes = diagrams.dropped_units({"training": 1 - torch.eye(2), "evaluation": torch.ones(2, 2)})
+    assert [[text.get_position() for text in axis.texts] for axis in passes.axes] == [[(0, 0), (1, 1)], []]
+    parts = {"parameters": {"MSA": 1, "pairs": 0, "MLP": 3}}
+    assert [text.get_text() for text in diagrams.shares_of_a_block(parts).axes[0].texts] == ["25%", "75%"]
+    axis = diagrams.shares_by_image_size({64: parts["parameters"], 128: {"MSA": 1, "pairs": 2, "MLP": 1}}).axes[0]
+    assert [layer.get_label() for layer in axis.collections] == ["MSA", "pairs", "MLP"]
+
+
 def test_the_drawings_of_notebook_07_show_what_they_get():
     picture = Image.new("RGB", (8, 8), "red")
     paper, ours = {("B/32", 7): 55.0, ("B/16", 7): 224.0}, {("B/32", 7): 54.0, ("B/16", 7): 223.0}

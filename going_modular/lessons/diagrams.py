@@ -413,6 +413,84 @@ def mlp_block() -> Figure:
     return figure
 
 
+def activation_functions(
+    x: torch.Tensor, curves: dict[str, tuple[torch.Tensor, torch.Tensor]], difference: torch.Tensor,
+) -> Figure:
+    """ReLU and two forms of GELU over x: curves {name: (values, derivatives)}, and ten thousand
+    times the difference of the two forms. All tensors are of the shape of x, [points]."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    for (name, curve), color, style in zip(curves.items(), (GREY, BLUE, ORANGE), ("-", "-", "--")):
+        for axis, values in zip(axes, curve):
+            axis.plot(x, values, color=color, linestyle=style, linewidth=2, label=name)
+    axes[2].plot(x, 1e4 * difference, color=GREEN, linewidth=2)
+    titles = ("value", "derivative", r"(tanh form - erf form) $\times\ 10^4$")
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set(title=title, xlabel="x")
+        axis.grid(alpha=0.3)
+    axes[0].legend(frameon=False)
+    return figure
+
+
+def changed_tokens(changes: dict[str, torch.Tensor]) -> Figure:
+    """How much each number of a result changes, by the name of what computed it: tensors
+    [tokens, numbers], white for no change."""
+    figure, axes = plt.subplots(1, len(changes), figsize=(10, 3.6), layout="constrained")
+    for axis, (name, change) in zip(axes, changes.items(), strict=True):
+        axis.imshow((change / change.max()).numpy(), cmap="Blues", vmin=0, vmax=0.7, aspect="auto")
+        axis.set(title=f"{name}: change of the result", xlabel="number in the token",
+                 ylabel="token", yticks=range(len(change)))
+    return figure
+
+
+def dropped_units(passes: dict[str, torch.Tensor]) -> Figure:
+    """Numbers in the middle of an MLP, [tokens, units], in several passes by name; a cross marks
+    each 0."""
+    figure, axes = plt.subplots(1, len(passes), figsize=(11, 3.4), layout="constrained",
+                                sharey=True)
+    for axis, (name, numbers) in zip(axes, passes.items(), strict=True):
+        axis.imshow(numbers.numpy(), cmap="PuOr_r", vmin=-1.2, vmax=1.2, aspect="auto")
+        for row, unit in (numbers == 0).nonzero().tolist():
+            axis.text(unit, row, "×", ha="center", va="center", fontsize=11)
+        axis.set(title=name, xlabel="unit in the middle")
+    axes[0].set_ylabel("token")
+    return figure
+
+
+def shares_of_a_block(parts: dict[str, dict[str, int]]) -> Figure:
+    """What the parts of a block hold and cost, as shares of a bar for each quantity:
+    {quantity: {part: number}}, with the same parts in each."""
+    figure, axis = plt.subplots(figsize=(10, 2.8), layout="constrained")
+    for row, numbers in enumerate(parts.values()):
+        left = 0.0
+        for (name, number), color in zip(numbers.items(), (ORANGE, GREY, BLUE), strict=True):
+            width = number / sum(numbers.values())
+            axis.barh(row, width, left=left, color=color, label=name if row == 0 else None)
+            if width:
+                axis.text(left + width / 2, row, f"{width:.0%}", ha="center", va="center",
+                          fontsize=13)
+            left += width
+    axis.set_yticks(range(len(parts)), list(parts))
+    axis.set(xlabel="share of one block of ViT-B/16 at 224 pixels", xlim=(0, 1))
+    axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    return figure
+
+
+def shares_by_image_size(counts: dict[int, dict[str, int]]) -> Figure:
+    """Multiplications of the parts of a block, as shares over the image size:
+    {pixels: {part: number}}."""
+    figure, axis = plt.subplots(figsize=(9, 3.8), layout="constrained")
+    sizes = list(counts)
+    parts = list(counts[sizes[0]])
+    shares = [[count[part] / sum(count.values()) for count in counts.values()] for part in parts]
+    axis.stackplot(sizes, shares, colors=(ORANGE, GREY, BLUE), labels=parts)
+    axis.axvline(224, color="white", linestyle="--")
+    axis.text(230, 0.9, "224 px", color="white", fontsize=12)
+    axis.set(xlabel="image size in pixels, patches of 16", ylabel="share of the multiplications",
+             xlim=(sizes[0], sizes[-1]), ylim=(0, 1))
+    axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    return figure
+
+
 def encoder_block(pre_norm: bool = True) -> Figure:
     """The encoder block with its two skip connections; pre_norm=False is that of the original
     Transformer."""
@@ -463,7 +541,7 @@ def kept_and_dropped(branches: dict[str, torch.Tensor]) -> Figure:
     """Branches [images, features] side by side, each under its name: 0 is white."""
     figure, axes = plt.subplots(1, len(branches), figsize=(11, 3.8), layout="constrained")
     for axis, (name, branch) in zip(axes, branches.items(), strict=True):
-        shades = axis.imshow(branch, cmap="Blues", vmin=0, vmax=2, aspect="auto")
+        shades = axis.imshow(branch.numpy(), cmap="Blues", vmin=0, vmax=2, aspect="auto")
         axis.set_title(name, fontsize=12)
         axis.set(xlabel="features of a token", ylabel="image")
     figure.colorbar(shades, ax=axes, ticks=[0, 1, 1 / 0.75, 2], format="{x:.2f}")
@@ -477,7 +555,7 @@ def two_stacks(
     [layers, layers], and the size of the signal after each layer, [layers + 1]."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
     for axis, (name, similarity) in zip(axes, similarities.items()):
-        shades = axis.imshow(similarity, cmap="Blues", vmin=0, vmax=1)
+        shades = axis.imshow(similarity.numpy(), cmap="Blues", vmin=0, vmax=1)
         layers = range(0, len(similarity), 2)
         axis.set_title(name, fontsize=12)
         axis.set(xlabel="layer", ylabel="layer", xticks=layers, yticks=layers)
@@ -612,7 +690,7 @@ def answers_and_attention(
         above.imshow(image)
         above.set_title(f"{answers[column]} {shares[column]:.0%}", fontsize=10,
                         color="black" if answers[column] == name else RED)
-        below.imshow(attention[column], cmap="gray", vmin=0)
+        below.imshow(attention[column].numpy(), cmap="gray", vmin=0)
     for axis in axes.flat:
         axis.axis("off")
     return figure
