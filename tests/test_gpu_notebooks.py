@@ -52,7 +52,7 @@ SMALL = {
 # The cells whose asserts are about what a training of the real size has learned, or about models of the real size.
 UNTRAINED = {name: [f"cell-{number:02}" for number in numbers] for name, numbers in {
     "08_train_on_mnist": (8, 48, 52, 53, 61, 65, 67, 72, 74, 75, 80, 81, 82, 84),
-    "09_train_on_cifar100": (49, 51, 53, 61, 72, 76, 79, 81, 87, 90),
+    "09_train_on_cifar100": (22, 49, 51, 53, 61, 72, 76, 79, 81, 87, 90),
     "10_look_inside": (),
     "11_ablations": (29, 35, 39, 45),
     "12_pretrain_and_finetune": (33, 50, 62, 64),
