@@ -195,7 +195,7 @@ def layers(variant: str = "B/16", image_size: int = 224, num_classes: int = 1000
     for i, (layer, shape, _, _, part, in_block) in enumerate(LAYERS):
         if in_block and not LAYERS[i - 1][5]:
             rows += (f'<tr class="title"><td colspan="4" data-value="repeat">one of {sizes["num_layers"]} '
-                     "equal blocks:</td></tr>")
+                     "equal blocks (bars: all of them)</td></tr>")
         numbers = "".join(f'<td class="bar part{part}" data-{kind}="" style="--a:{bars[kind][i]}">'
                           f"{short(counts[kind][i])}</td>" for kind in ("parameters", "macs"))
         rows += (f'<tr{" class=block" * in_block}><td><button aria-pressed="{str(i == chosen).lower()}">{layer}'
