@@ -139,7 +139,8 @@ def test_the_drawings_of_notebook_05_show_what_they_get():
     passes = diagrams.dropped_units({"training": 1 - torch.eye(2), "evaluation": torch.ones(2, 2)})
     assert [[text.get_position() for text in axis.texts] for axis in passes.axes] == [[(0, 0), (1, 1)], []]
     parts = {"parameters": {"MSA": 1, "pairs": 0, "MLP": 3}}
-    assert [text.get_text() for text in diagrams.shares_of_a_block(parts).axes[0].texts] == ["25%", "75%"]
+    texts = diagrams.shares_of_a_block(parts).axes[0].texts
+    assert [(text.get_text(), text.get_position()[0]) for text in texts] == [("25%", 0.125), ("75%", 0.625)]
     axis = diagrams.shares_by_image_size({64: parts["parameters"], 128: {"MSA": 1, "pairs": 2, "MLP": 1}}).axes[0]
     assert [layer.get_label() for layer in axis.collections] == ["MSA", "pairs", "MLP"]
 

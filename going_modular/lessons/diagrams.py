@@ -467,7 +467,7 @@ def shares_of_a_block(parts: dict[str, dict[str, int]]) -> Figure:
             axis.barh(row, width, left=left, color=color, label=name if row == 0 else None)
             if width:
                 axis.text(left + width / 2, row, f"{width:.0%}", ha="center", va="center",
-                          fontsize=13)
+                          fontsize=13, color=text_color_on(to_rgb(color)))
             left += width
     axis.set_yticks(range(len(parts)), list(parts))
     axis.set(xlabel="share of one block of ViT-B/16 at 224 pixels", xlim=(0, 1))
