@@ -80,8 +80,9 @@ def test_attentions_are_those_of_the_prediction():
 @pytest.mark.parametrize("look", [
     lambda model: inspection.attentions(model, torch.zeros(1, 3, 16, 16)),
     lambda model: inspection.rollout_maps(model, torch.zeros(1, 3, 16, 16)),
+    lambda model: inspection.grad_cam_maps(model, torch.zeros(1, 3, 16, 16), torch.tensor([0])),
     inspection.filter_components, inspection.position_similarity],
-    ids=["attentions", "rollout_maps", "filter_components", "position_similarity"])
+    ids=["attentions", "rollout_maps", "grad_cam_maps", "filter_components", "position_similarity"])
 def test_a_model_of_another_library_is_told(look):
     theirs = VisionTransformer(16, 8, 1, 2, 24, 48, num_classes=3)
     with pytest.raises(TypeError, match="expected a ViT of this package, and this VisionTransformer has no settings: "
@@ -133,6 +134,26 @@ def test_the_share_in_itself_is_left_out():
     maps, mixed = inspection.rollout_maps(model, images), inspection.rollout(inspection.attentions(model, images))
     torch.testing.assert_close(maps.sum(dim=(1, 2)), torch.ones(2))
     torch.testing.assert_close(maps.flatten(1), mixed[:, 0, 1:] / (1 - mixed[:, :1, 0]))
+
+
+@pytest.mark.parametrize("settings", [{}, {"pool": "mean"}, {"num_layers": 1}])
+def test_grad_cam_is_the_gradient_of_each_images_own_logit(settings):
+    model = ViT(**{**SIZES, **settings}).train().requires_grad_(False)  # a frozen model has a map, too
+    torch.nn.init.normal_(model.head.weight)
+    images, classes = torch.randn(4, 3, 12, 12), torch.tensor([2, 0, 1, 1])
+    maps = inspection.grad_cam_maps(model, images, classes)
+    assert maps.shape == (4, 3, 3) and not maps.requires_grad and not images.requires_grad and not model.training
+
+    z = model.embed(images)
+    for block in model.blocks[:-1]:
+        z = block(z)
+    for image, label in enumerate(classes):  # one at a time, by hand
+        tokens = z[image : image + 1].clone().requires_grad_()
+        y = model.norm(model.blocks[-1](tokens))
+        y = y[:, 0] if model.settings["pool"] == "token" else y.mean(dim=1)
+        model.head(y)[0, label].backward()
+        gradient, patches = tokens.grad[0, -9:], tokens[0, -9:]
+        torch.testing.assert_close(maps[image].flatten(), (patches @ gradient.mean(dim=0)).relu())
 
 
 def test_overlay_darkens_where_the_map_is_low():

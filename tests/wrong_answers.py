@@ -712,23 +712,19 @@ def answer(A, R, K, p):
             ("A[:, 1:, 1:]", "A[:, 1:, 1:].mT"): "queries and keys",
         },
     ),
-    "token_grad_cam": (
+    "gradient_times_input": (
         """
 def answer(t, g):
-    w = g[:, 1:].mean(1)
-    return F.relu(torch.einsum('bd,bnd->bn', w, t[:, 1:]))
+    return F.relu(torch.einsum('bnd,bnd->bn', g[:, 1:], t[:, 1:]))
 """,
         {
-            ("t[:, 1:]", "t"): "class token is still|came the shape",
-            ("g[:, 1:].mean(1)", "g.mean(1)"): "in the mean",
-            ("g[:, 1:].mean(1)", "g[:, 0]"): "class token's gradient alone",
+            ("g[:, 1:], t[:, 1:]", "g, t"): "class token is still|came the shape",
+            ("g[:, 1:],", "g[:, 1:].mean(1, keepdim=True).expand_as(g[:, 1:]),"): "that is Grad-CAM",
+            ("g[:, 1:],", "g[:, :1].expand_as(g[:, 1:]),"): "used for all patches",
             ("F.relu(", "("): "negative",
             ("F.relu(", "torch.abs("): "absolute",
-            ("g[:, 1:].mean(1)", "g[:, 1:].sum(1)"): "added up",
-            (
-                "F.relu(torch.einsum('bd,bnd->bn', w, t[:, 1:]))",
-                "F.relu((g[:, 1:] * t[:, 1:]).sum(-1))",
-            ): "gradient times input",
+            ("g[:, 1:],", "g[:, 1:].relu(),"): "applied to the gradients",
+            ("g[:, 1:],", "torch.ones_like(g[:, 1:]),"): "not used",
         },
     ),
     "replace_head": (

@@ -1675,21 +1675,20 @@ def mean_distance(attention: torch.Tensor, rows: int, columns: int, patch_size: 
 
 
 def cam(tokens: torch.Tensor, gradients: torch.Tensor, first: int = 1,
-        weigh: Callable = lambda g: g.mean(1, keepdim=True),
+        weigh: Callable = lambda g: g,
         finish: Callable = lambda maps: maps.sum(-1).relu()) -> torch.Tensor:
     return finish(weigh(gradients[:, first:]) * tokens[:, first:])
 
 
 @exercise(
-    "a weight for each of the D features, the mean of its gradient over the patches; the sum over the "
-    "features, and what is negative becomes 0",
+    "for each patch the sum over its D features of gradient times feature, and what is negative becomes 0",
     lambda: [(torch.randn(batch, tokens, size), torch.randn(batch, tokens, size))
              for batch, tokens, size in ((3, 10, 8), (2, 5, 12), (4, 17, 6))],
     {
         "the class token is still there, it has no place in the picture": lambda t, g: cam(t, g, 0),
-        "the class token's gradient is in the mean, too": lambda t, g: cam(
-            t, g, weigh=lambda _: g.mean(1, keepdim=True)),
-        "the weights are the class token's gradient alone, not the mean over the patches":
+        "the gradients are averaged over the patches: that is Grad-CAM, here each patch keeps its own":
+            lambda t, g: cam(t, g, weigh=lambda g: g.mean(1, keepdim=True)),
+        "the class token's gradient is used for all patches, each has its own":
             lambda t, g: cam(t, g, weigh=lambda _: g[:, :1]),
         "negative values are still there: what speaks against the class becomes 0 (ReLU)":
             lambda t, g: cam(t, g, finish=lambda maps: maps.sum(-1)),
@@ -1699,17 +1698,12 @@ def cam(tokens: torch.Tensor, gradients: torch.Tensor, first: int = 1,
             lambda t, g: cam(t, g, finish=lambda maps: maps.relu().sum(-1)),
         "the mean over the features is taken, their sum is asked":
             lambda t, g: cam(t, g, finish=lambda maps: maps.mean(-1).relu()),
-        "the gradients are not averaged over the patches: this is gradient times input":
-            lambda t, g: cam(t, g, weigh=lambda g: g),
-        "the gradients are averaged over the features, the weights are those of the features":
-            lambda t, g: cam(t, g, weigh=lambda g: g.mean(-1, keepdim=True)),
-        "the gradients are added up over the patches, their mean is asked":
-            lambda t, g: cam(t, g, weigh=lambda g: g.sum(1, keepdim=True)),
-        "the gradients are averaged over the pictures, each picture has its own weights":
-            lambda t, g: cam(t, g, weigh=lambda g: g.mean((0, 1), keepdim=True)),
-        "ReLU is applied to the weights, it belongs after the sum": lambda t, g: cam(
-            t, g, weigh=lambda g: g.mean(1, keepdim=True).relu()),
-        "tokens and gradients are exchanged": lambda t, g: cam(g, t),
+        "this is the length of each patch's product, its sum is asked":
+            lambda t, g: cam(t, g, finish=lambda maps: maps.norm(dim=-1)),
+        "this is the length of the gradient, the tokens are not used":
+            lambda t, g: g[:, 1:].norm(dim=-1),
+        "ReLU is applied to the gradients, it belongs after the sum":
+            lambda t, g: cam(t, g, weigh=torch.relu),
         "the gradients are not used, only the tokens": lambda t, g: cam(
             t, g, weigh=torch.ones_like),
         "the map is divided by its largest value, it is asked as it is": lambda t, g: cam(
@@ -1718,9 +1712,9 @@ def cam(tokens: torch.Tensor, gradients: torch.Tensor, first: int = 1,
     },
     axes="picture patch",
 )
-def token_grad_cam(tokens: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+def gradient_times_input(tokens: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
     """Tokens of a layer and the gradients of a logit for them, both [batch, 1 + N, D] -> a map
-    [batch, N] (Grad-CAM, Selvaraju et al., 2017, with tokens in place of pixels)."""
+    [batch, N] (HiResCAM, Draelos and Carin, 2020, with tokens in place of pixels)."""
     return cam(tokens, gradients)
 
 

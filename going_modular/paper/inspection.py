@@ -8,6 +8,7 @@
 
     maps = inspection.rollout_maps(model, images)  # [batch, rows, columns]
     plt.imshow(inspection.overlay(images, maps)[0])  # Figure 6
+    maps = inspection.grad_cam_maps(model, images, classes)  # for one class; not in the paper
 """
 import math
 from collections.abc import Sequence
@@ -174,6 +175,35 @@ def rollout_maps(model: ViT, images: torch.Tensor, residual: bool = True) -> tor
     shares = mixed[:, 0, 1:] if model.settings["pool"] == "token" else mixed.mean(dim=1)
     shares = shares / shares.sum(dim=1, keepdim=True)  # [batch, N]
     return shares.unflatten(1, model.grid)
+
+
+def grad_cam_maps(model: ViT, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Grad-CAM (Selvaraju et al., 2017, Equations 1 and 2) with tokens in place of the last feature
+    maps of a CNN: where the features lie that raise the logit of one class.
+
+    The tokens are those that enter the last block, without the class token. The weight of each of
+    their D features is the mean of the logit's gradient over the patches.
+
+    images [batch, C, H, W] and classes [batch], of whole numbers, are moved to the model's device.
+    Returns maps [batch, rows, columns] of numbers >= 0, in the units of the logit, all 0 where no
+    patch has a positive sum. The model is set to evaluation mode, and no gradient stays in it.
+    Raises TypeError for a model that is not ours, and ValueError for images of another shape than
+    the model's.
+    """
+    check_ours(model)
+    device = next(model.parameters()).device
+    seen: dict[str, torch.Tensor] = {}
+    images = images.detach().to(device).requires_grad_()  # so that a frozen model has gradients, too
+    logits = model.eval()(images, intermediates=seen)
+    entering = ["embeddings", *(f"block{layer:02}.output" for layer in range(len(model.blocks)))]
+    tokens = seen[entering[-2]]
+    classes = classes.to(device).clone()  # answers found in inference mode can't enter a graph
+    chosen = logits.gather(1, classes[:, None]).sum()  # each image has its own logit
+    (gradients,) = torch.autograd.grad(chosen, tokens)  # [batch, tokens, D]
+    patches = math.prod(model.grid)  # the last tokens; the class token comes first, where there is one
+    importance = gradients[:, -patches:].mean(dim=1, keepdim=True)  # [batch, 1, D]
+    maps = (importance * tokens[:, -patches:]).sum(dim=-1).relu().detach()  # [batch, N]
+    return maps.unflatten(1, model.grid)
 
 
 def overlay(images: torch.Tensor, maps: torch.Tensor, model: ViT | None = None) -> torch.Tensor:
