@@ -45,6 +45,9 @@ DRAWINGS = {
         np.zeros((6, 3)), np.eye(6), np.ones((6, 3)), ["cheese"] * 6),
     "attention_of_heads": lambda: diagrams.attention_of_heads(
         np.zeros((196, 3)), np.ones((2, 196, 196)), ["colour", "place"], {106: "salami", 133: "cheese", 8: "table"}),
+    "image_rows": lambda: diagrams.image_rows([[PIZZA] * 4] * 2, ["one", "two"], ["pizza", "again"]),
+    "bars": lambda: diagrams.bars({"B/16": 86.6, "L/16": 304.3}, "{:.1f}", "million parameters"),
+    "pixel_in_image": lambda: diagrams.pixel_in_image(PIZZA, 40, 3, 16),
 }
 
 
@@ -184,6 +187,14 @@ def test_effect_of_the_scale_has_a_line_for_each_divisor_in_each_plot():
 def test_framed_patches_lie_where_they_are_counted():
     axis = diagrams.chosen_patches(PIZZA, 16, [6], ["cheese"], np.zeros((1, 3))).axes[0]
     assert axis.patches[0].get_bbox().bounds == (2, 1, 1, 1)  # patch 6 of 4 x 4: second row, third column
+
+
+def test_channel_histograms_count_each_pixel_once():
+    images = torch.rand(2, 3, 4, 5)
+    left, right = diagrams.channel_histograms({"before": images, "after": images * 2 - 1}).axes
+    assert (left.get_title(), right.get_title()) == ("before", "after")
+    for outline in (*left.patches, *right.patches):
+        assert outline.get_xy()[:, 1].sum() == 2 * (2 * 4 * 5)  # each bin has two corners at its height
 
 
 def frames_of_token(frame: Image.Image) -> int:

@@ -4,6 +4,7 @@ Each function returns a Figure. An `image` is square: a PIL image, or a tensor
 [3, H, W] with values in [0, 1].
 """
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -967,4 +968,90 @@ def attention_of_heads(
             frame_patch(axis, patch, side, RED)
     for axis in figure.axes:
         axis.set(xticks=[], yticks=[])
+    return figure
+
+
+# ------------------------------------------------------------------------------
+# Pictures and their pixels
+
+
+def image_rows(
+    rows: Sequence[Sequence[Image.Image | ArrayLike]], titles: Sequence[str] = (),
+    names: Sequence[str] = (), size: float = 1.3,
+) -> Figure:
+    """Rows of equally many images, `size` inches wide each: PIL images, arrays [H, W, 3] in [0, 1],
+    or grey bytes [H, W].
+
+    titles: above the first row, from the left; names: before the rows.
+    """
+    figure, axes = plt.subplots(
+        len(rows), len(rows[0]), figsize=(size * len(rows[0]), size * len(rows) + 0.35 * bool(titles)),
+        layout="constrained", squeeze=False)
+    for axis, image in zip(axes.flat, chain(*rows)):
+        axis.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=11)
+    for axis, name in zip(axes[:, 0], names):
+        axis.set_ylabel(name, fontsize=11)
+    return figure
+
+
+def pixel_in_image(
+    image: Image.Image | torch.Tensor, row: int, column: int, patch_size: int,
+) -> Figure:
+    """Where one pixel lies: in the image, and in the patch that contains it."""
+    pixels = to_rgb_array(image)
+    side = pixels.shape[0]
+    patch_row, patch_column = row // patch_size, column // patch_size
+    patch = cut_patches(pixels, patch_size)[patch_row, patch_column]
+    figure, axis = canvas(8.6, 3.7)
+    for x, shown, count, (i, j) in (
+        (1.75, pixels, side // patch_size, (patch_row, patch_column)),
+        (5.35, patch, patch_size, (row % patch_size, column % patch_size)),
+    ):
+        pitch = 3.0 / count
+        image_with_grid(axis, shown, x, 1.85, 3.0, count)
+        outline(axis, x - 1.5 + (j + 0.5) * pitch, 3.35 - (i + 0.5) * pitch, pitch, pitch, WRONG)
+    arrow(axis, (3.4, 1.85), (3.75, 1.85))
+    arrow(axis, (7.0, 1.85), (7.35, 1.85))
+    axis.add_patch(Rectangle((7.5, 1.5), 0.7, 0.7, facecolor=pixels[row, column], edgecolor=WRONG,
+                             linewidth=2))
+    for x, text in ((1.75, f"image, {side} x {side} pixels"),
+                    (5.35, f"{patch_size} x {patch_size} of them"), (7.85, "one pixel")):
+        put_text(axis, x, 3.52, text)
+    note(axis, 7.85, 1.3, f"row {row}, column {column}")
+    for k, (name, byte) in enumerate(zip(("red", "green", "blue"), pixels[row, column] * 255)):
+        put_text(axis, 7.85, 1.0 - 0.25 * k, f"{name} {byte:.0f}")
+    return figure
+
+
+def channel_histograms(batches: Mapping[str, torch.Tensor]) -> Figure:
+    """Under each title, how often each value occurs in the channels of images [batch, 3, H, W]."""
+    figure, axes = plt.subplots(
+        1, len(batches), figsize=(5 * len(batches), 3.2), layout="constrained", sharey=True,
+        squeeze=False)
+    for axis, (title, images) in zip(axes[0], batches.items()):
+        for channel, (name, color) in enumerate((("red", RED), ("green", GREEN), ("blue", BLUE))):
+            axis.hist(images[:, channel].flatten(), bins=48, histtype="step", color=color,
+                      label=name, linewidth=1.6)
+        axis.axvline(images.mean(), color=GREY, linestyle="--", label="mean of all")
+        axis.set(title=title, xlabel="value", yticks=[])
+    axes[0, 0].set_ylabel("number of pixels")
+    axes[0, 0].legend(frameon=False)
+    return figure
+
+
+def bars(values: Mapping[str, float], text: str, label: str) -> Figure:
+    """Values from the top down, each as a bar with its number; `text` formats it, such as "{:.1f}".
+
+    label: what the values are, with their unit.
+    """
+    figure, axis = plt.subplots(figsize=(8, 0.8 + 0.36 * len(values)), layout="constrained")
+    drawn_bars = axis.barh(list(values), list(values.values()), color=BLUE)
+    axis.bar_label(drawn_bars, [text.format(value) for value in values.values()], padding=4)
+    axis.set(xlabel=label, xlim=(0, 1.12 * max(values.values())))
+    axis.invert_yaxis()
+    axis.spines[["top", "right"]].set_visible(False)
     return figure
