@@ -1051,7 +1051,7 @@ def bars(values: Mapping[str, float], text: str, label: str) -> Figure:
     figure, axis = plt.subplots(figsize=(8, 0.8 + 0.36 * len(values)), layout="constrained")
     drawn_bars = axis.barh(list(values), list(values.values()), color=BLUE)
     axis.bar_label(drawn_bars, [text.format(value) for value in values.values()], padding=4)
-    axis.set(xlabel=label, xlim=(0, 1.12 * max(values.values())))
+    axis.set(xlabel=label, xlim=(0, 1.12 * max(values.values())), xticks=[])
     axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
     return figure
