@@ -198,8 +198,9 @@ def layers(variant: str = "B/16", image_size: int = 224, num_classes: int = 1000
                      "equal blocks (bars: all of them)</td></tr>")
         numbers = "".join(f'<td class="bar part{part}" data-{kind}="" style="--a:{bars[kind][i]}">'
                           f"{short(counts[kind][i])}</td>" for kind in ("parameters", "macs"))
-        rows += (f'<tr{" class=block" * in_block}><td><button aria-pressed="{str(i == chosen).lower()}">{layer}'
-                 f'</button></td><td data-shape="">{in_numbers(shape, symbols)}</td>{numbers}</tr>')
+        rows += (f'<tr{" class=block" * in_block}><td><button aria-pressed="{str(i == chosen).lower()}">'
+                 f'{layer.replace("_", "_<wbr>")}</button></td>'
+                 f'<td data-shape="">{in_numbers(shape, symbols)}</td>{numbers}</tr>')
     rows += ('<tr class="total"><td colspan="2">all layers, all blocks</td>' + "".join(
         f'<td data-value="total_{kind}">{short(totals[kind])}</td>' for kind in ("parameters", "macs")) + "</tr>")
     title, _, macs, parameters, *_ = LAYERS[chosen]
