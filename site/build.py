@@ -172,10 +172,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=HERE / "dist")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    # What Sphinx keeps between builds of the same folder is no part of the site.
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
         pages = Path(folder)
         lay_out(pages)
-        status = sphinx(["-q", "-W", "--keep-going", "-b", "html", str(pages), str(args.output)])
+        status = sphinx(["-q", "-W", "--keep-going", "-b", "html", "-d", cache, str(pages), str(args.output)])
     if not status:
         print(f"the site: {args.output / 'index.html'}")
     return status
