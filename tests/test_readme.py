@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from benchmarks import scorecard
+from benchmarks.common import log
 from going_modular import config, data_setup, train, vit
 
 ROOT = Path(__file__).parent.parent
@@ -162,6 +163,17 @@ def test_the_numbers_of_the_scorecard_stand_in_its_notebooks(row):
     numbers = set(re.findall(r"\d[\d.e-]*", re.sub(r"(?<=\d)[_,](?=\d{3})", "", said)))
     for quoted in row.quoted:
         assert quoted in row.ours and quoted.replace(",", "") in numbers, quoted
+
+
+def test_the_accuracies_that_notebook_13_quotes_are_those_of_the_logs():
+    cells = json.loads((ROOT / "notebooks" / "13_train_on_food.ipynb").read_text())["cells"]
+    text = next("".join(cell["source"]) for cell in cells if cell["id"] == "main-finding")
+    for way, of_epochs in log("scratch_or_pretrained")["test_accuracy"].items():
+        row = " | ".join(f"{values['mean']:.3f} ± {values['std']:.3f}" for values in of_epochs.values())
+        assert f"| {way} | {row} |" in text
+    photos = [way["test_accuracy"] for way in log("from_weights_photos")["ways"].values()]
+    for values in (*photos, log("main_job_photos")["vit"]["test_accuracy"]):
+        assert f" {values['mean']:.3f}" in text
 
 
 def test_the_requirements_are_ranges_without_an_index():
