@@ -47,6 +47,13 @@ DRAWINGS = {
         np.zeros((196, 3)), np.ones((2, 196, 196)), ["colour", "place"], {106: "salami", 133: "cheese", 8: "table"}),
     "image_rows": lambda: diagrams.image_rows([[PIZZA] * 4] * 2, ["one", "two"], ["pizza", "again"]),
     "bars": lambda: diagrams.bars({"B/16": 86.6, "L/16": 304.3}, "{:.1f}", "million parameters"),
+    "patches_in_memory": lambda: diagrams.patches_in_memory(np.arange(16).reshape(4, 4), np.arange(16)),
+    "filter_sheets": lambda: diagrams.filter_sheets({name: torch.rand(28, 12) for name in "ab"}),
+    "filter_maps": lambda: diagrams.filter_maps({"a": torch.rand(12), "b": torch.rand(12)},
+                                                {"a": torch.rand(4, 4), "b": torch.rand(4, 4)}),
+    "shares_kept": lambda: diagrams.shares_kept(
+        [1, 4, 16], {"components": [0.1, 0.5, 1.0], "random filters": [0.0, 0.1, 1.0]},
+        {f"{k} {name}": np.zeros((4, 4, 3)) for name in ("components", "random filters") for k in (4, 16, 64)}),
     "pixel_in_image": lambda: diagrams.pixel_in_image(PIZZA, 40, 3, 16),
 }
 

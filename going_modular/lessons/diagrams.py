@@ -1055,3 +1055,78 @@ def bars(values: Mapping[str, float], text: str, label: str) -> Figure:
     axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def patches_in_memory(image: np.ndarray, patches: np.ndarray) -> Figure:
+    """A 4 x 4 image of numbered pixels, each in the colour of its 2 x 2 patch, and its 16 numbers
+    in two orders: as they lie in memory, and as `patches` has them."""
+    colors = np.array([to_rgb(color) for color in (BLUE, ORANGE, GREEN, RED)])
+    figure, axis = canvas(11, 2.6)
+    for x, y, numbers, side, title in (
+        (1.1, 1.15, image, 0.45, "the image, a colour for each patch"),
+        (6.9, 1.75, image.reshape(1, 16), 0.45, "view: memory as it lies, cut into four"),
+        (6.9, 0.55, patches.reshape(1, 16), 0.45, "patches: the numbers have moved"),
+    ):
+        # Parts of four with gaps between them, but the image whole.
+        parts = [numbers] if len(numbers) > 1 else np.split(numbers, 4, axis=1)
+        for k, part in enumerate(parts):
+            of_patch = colors[part // 8 * 2 + part % 4 // 2]
+            cells(axis, x + 2.05 * (k - (len(parts) - 1) / 2), y, of_patch, side, part)
+        put_text(axis, x + 0.25 * (len(parts) == 1), y + 1.2 if len(parts) == 1 else y + 0.42, title)
+    return figure
+
+
+def draw_filter(axis: Axes, row: torch.Tensor, title: str = "") -> None:
+    """A row [3 * P * P] of the projection as a picture; grey is zero."""
+    side = round((len(row) / 3) ** 0.5)
+    axis.imshow(0.5 + 0.5 * (row / row.abs().max()).view(3, side, side).permute(1, 2, 0))
+    axis.set_title(title, fontsize=11)
+    axis.axis("off")
+
+
+def filter_sheets(sheets: Mapping[str, torch.Tensor]) -> Figure:
+    """Sheets of filters side by side; each has a title and 28 rows [28, 3 * P * P]."""
+    figure = plt.figure(figsize=(11, 3.6), layout="constrained")
+    halves = figure.subfigures(1, len(sheets), wspace=0.05, squeeze=False)[0]
+    for half, (title, rows) in zip(halves, sheets.items()):
+        half.suptitle(title, fontsize=12)
+        for axis, row in zip(half.subplots(4, 7).flat, rows):
+            draw_filter(axis, row)
+    return figure
+
+
+def filter_maps(filters: Mapping[str, torch.Tensor], maps: Mapping[str, torch.Tensor]) -> Figure:
+    """Filters [3 * P * P], each above the map [rows, columns] of its answers to the patches of an
+    image, red above and blue below zero."""
+    figure, axes = plt.subplots(2, len(filters), figsize=(11, 3.2), layout="constrained")
+    for (top, bottom), (name, row) in zip(axes.T, filters.items()):
+        draw_filter(top, row, name)
+        limit = maps[name].abs().max()
+        bottom.imshow(maps[name], cmap="RdBu_r", vmin=-limit, vmax=limit)
+        bottom.axis("off")
+    return figure
+
+
+def shares_kept(
+    counts: Sequence[int], shares: Mapping[str, Sequence[float]], pictures: Mapping[str, ArrayLike],
+) -> Figure:
+    """What the first filters of two kinds keep of patches: a line for each kind, and six pictures
+    [H, W, 3] rebuilt from them, three for each kind.
+
+    counts: of filters; shares: by the name of a kind, one for each count.
+    """
+    figure, axes = plt.subplot_mosaic("xabc;xdef", figsize=(10.5, 4.2), width_ratios=(2.1, 1, 1, 1),
+                                      layout="constrained")
+    for (name, values), color in zip(shares.items(), (BLUE, ORANGE)):
+        axes["x"].plot(counts, values, color=color, marker="o", label=name)
+    for key, (title, shown) in zip("abcdef", pictures.items()):
+        axes[key].imshow(shown, interpolation="nearest")
+        axes[key].set_title(title, fontsize=11)
+        without_frame(axes[key])
+    axes["x"].set_xscale("log", base=2)
+    axes["x"].set_xticks(counts[::2], [f"{count}" for count in counts[::2]])
+    axes["x"].set(xlabel="k, numbers kept for each patch", ylabel="share kept of the differences",
+                  ylim=(0, 1.02), yticks=np.linspace(0, 1, 6))
+    axes["x"].grid(alpha=0.3)
+    axes["x"].legend(frameon=False, fontsize=11)
+    return figure
