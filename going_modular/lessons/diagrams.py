@@ -989,8 +989,7 @@ def image_rows(
         layout="constrained", squeeze=False)
     for axis, image in zip(axes.flat, chain(*rows)):
         axis.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
+        without_frame(axis)
     for axis, title in zip(axes[0], titles):
         axis.set_title(title, fontsize=11)
     for axis, name in zip(axes[:, 0], names):
