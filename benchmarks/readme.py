@@ -86,6 +86,7 @@ def mnist_text() -> str:
 
 def pretraining_text() -> str:
     values = log("pretraining")
+    threads = {1: "one thread of the CPU takes", 2: "two threads take"}[values["machine"]["threads"]]
     stages = {"none": values["scratch"]} | {f"{minutes} minutes, {row['images'] / 1e6:.1f} million images": {
         **row["triples"], "gain": row["gain"]} for minutes, row in values["pretrained"].items()}
     lines = ["| pre-training | test accuracy, mean | each triple | gain ± standard error |", "|---|---|---|---|"]
@@ -95,7 +96,7 @@ def pretraining_text() -> str:
         lines.append(f"| {name} | **{row['test_accuracy']['mean']:.3f}** | {each} | {gain} |")
     return "\n".join(lines) + (
         f"\n\nThe ViT of the main job is trained on {values['train_images']:,} photos of "
-        f"{values['classes']} dishes (Food-101 at 64 px), for as many images as two cores take in "
+        f"{values['classes']} dishes (Food-101 at 64 px), for as many images as {threads} in "
         f"so many minutes ({values['images_a_second']} a second), then on 225 photos of three "
         "other dishes, as the ViT without pre-training is; five such triples, 1,200 test photos "
         "each. "
