@@ -220,6 +220,29 @@ def test_at_least_two_pictures(file):
     assert sum("image/png" in output.get("data", {}) for output in outputs(file)) >= 2
 
 
+@every_notebook
+def test_each_picture_has_a_text_for_those_who_hear_the_page(file):
+    for output in outputs(file):
+        if "image/png" in output.get("data", {}):
+            alt = output["metadata"].get("image/png", {}).get("alt", "")
+            assert len(alt.split()) >= 8 and "".join(output["data"]["text/plain"]) == alt, f"plots.show: {alt!r}"
+    pictures = re.findall(r"!\[([^\]]*)\]\(", "".join(cell["source"] for cell in cells(file, "markdown")))
+    assert all(pictures), "a picture without a text"
+
+
+@every_lesson
+def test_what_cells_find_is_shown(file):
+    code = cells(file, "code")
+    silent = [cell["source"] for cell in code if not cell["outputs"]]
+    assert len(silent) <= len(code) / 5, f"{len(silent)} of {len(code)} cells leave nothing on the page"
+
+
+@every_lesson
+def test_the_reader_is_asked_before_the_answer_is_shown(file):
+    asked = [cell["source"] for cell in cells(file, "markdown") if "**Predict first" in cell["source"]]
+    assert len(asked) >= 3 and all("<details><summary>" in source for source in asked)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The command that executes and stores them
 
