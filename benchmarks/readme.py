@@ -234,7 +234,8 @@ BUILDS = {  # notebook: what it builds, the part of the paper
     "07_vit_base": ("heads, the full ViT, Table 1 to the unit, torchvision's logits", "Eq. 4, Table 1, 6"),
     "08_train_on_mnist": ("the training loop, honest metrics, beside a CNN", ""),
     "09_train_on_cifar100": ("the recipe: each part built, then switched off; a recipe that can't learn", "Table 3"),
-    "10_look_inside": ("filters, positions, attention distance, rollout, before and after training", "Fig. 6, 7"),
+    "10_look_inside": (
+        "filters, positions, attention distance, rollout, Grad-CAM, before and after training", "Fig. 6, 7"),
     "11_ablations": ("kinds of positions, class token or mean, depth to patch size, cost against tokens",
                      "Table 8, Fig. 8, 9, 12"),
     "12_pretrain_and_finetune": ("how much pre-training data, probe, fine-tuning at another resolution, masked patches",
