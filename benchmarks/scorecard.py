@@ -141,8 +141,8 @@ def table_7() -> Row:
     values = {name: ", ".join(f"{kind} {row['test_accuracy']['mean']:.3f}" for kind, row in results.items())
               for name, results in log("table7")["results"].items()}
     return Row("Table 7", what, "in small",
-               f"a small CNN pre-trained on drawings, then fine-tuned: {values['pre-training']}; and, not in the "
-               f"table, a ViT fine-tuned with each: {values['fine-tuning']}", paper, ("12_pretrain_and_finetune",))
+               f"a small CNN briefly pre-trained on drawings, then fine-tuned: {values['pre-training']}; and, not "
+               f"in the table, a ViT fine-tuned with each: {values['fine-tuning']}", paper, ("13_train_on_food",))
 
 
 def tables() -> list[Row]:

@@ -174,6 +174,9 @@ def test_the_accuracies_that_notebook_13_quotes_are_those_of_the_logs():
     photos = [way["test_accuracy"] for way in log("from_weights_photos")["ways"].values()]
     for values in (*photos, log("main_job_photos")["vit"]["test_accuracy"]):
         assert f" {values['mean']:.3f}" in text
+    said = "\n".join("".join(cell["source"]) for cell in cells)
+    for name, row in log("table7")["results"]["fine-tuning"].items():
+        assert re.search(rf"{name}\b[^.,]* {row['test_accuracy']['mean']:.3f}", said), name
 
 
 def test_the_requirements_are_ranges_without_an_index():
