@@ -34,7 +34,6 @@ DRAWINGS = {
     "heat_map": lambda: diagrams.heat_map(-np.eye(3), ["one", "two", "three"], title="weights", signed=True),
     "heat_maps": lambda: diagrams.heat_maps(
         {"scores": -np.eye(6), "weights": np.eye(6)}, ["cheese"] * 6, ["cheese"] * 6),
-    "images_in_a_row": lambda: diagrams.images_in_a_row({"pizza": np.zeros((4, 4, 3)), "sushi": np.ones((4, 4, 3))}),
     "effect_of_shuffling": lambda: diagrams.effect_of_shuffling(
         [np.zeros((4, 4, 3))] * 5, [0, 20, 50, 100, 196],
         {"without positions": [0.0] * 5, "with positions": [0.0, 0.002, 0.004, 0.007, 0.009]}),

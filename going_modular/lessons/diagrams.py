@@ -765,17 +765,6 @@ def without_frame(axis: Axes) -> None:
 # The pizza of notebook 03 and its places
 
 
-def images_in_a_row(images: Mapping[str, ArrayLike]) -> Figure:
-    """Images [H, W, 3] with values in [0, 1], each under its title."""
-    figure, axes = plt.subplots(1, len(images), figsize=(2.4 * len(images), 2.7),
-                                layout="constrained", squeeze=False)
-    for axis, (title, image) in zip(axes[0], images.items()):
-        axis.imshow(image, interpolation="nearest")
-        axis.set_title(title, fontsize=11)
-        without_frame(axis)
-    return figure
-
-
 def effect_of_shuffling(
     images: Sequence[ArrayLike], counts: Sequence[int], distances: Mapping[str, Sequence[float]],
 ) -> Figure:

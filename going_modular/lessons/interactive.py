@@ -97,7 +97,7 @@ def cells(numbers: ArrayLike, limit: float, texts: Iterable[str], columns: int,
     found = []
     for i, (number, text) in enumerate(zip(np.ravel(numbers).tolist(), texts)):
         depth = min(1.0, abs(number) / float(limit))
-        names = " class=below" * (number < 0) or " class=deep" * (depth > 0.85)
+        names = " class=below" * (number < 0) or " class=deep" * (depth > 0.93)
         choice = ("" if chosen is None else f" aria-selected={str(i == chosen).lower()}"
                   f" tabindex={0 if i == max(chosen, 0) else -1}")
         found.append(f'<td style="--a:{fixed(depth, 2)}"{names}{choice}>{text}</td>')

@@ -21,7 +21,7 @@ function paint(table, numbers, limit, texts) {
     const depth = Math.min(1, Math.abs(numbers[i]) / limit);
     cell.setAttribute("style", `--a:${depth.toFixed(2)}`);
     cell.classList.toggle("below", numbers[i] < 0);
-    cell.classList.toggle("deep", depth > 0.85 && numbers[i] >= 0);
+    cell.classList.toggle("deep", depth > 0.93 && numbers[i] >= 0);
     cell.textContent = texts[i];
   });
 }
