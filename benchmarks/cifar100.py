@@ -3,16 +3,16 @@ teacher.
 
 python -m benchmarks.cifar100                      one GPU, 15 minutes         ->  results/cifar100.json
 python -m benchmarks.cifar100 --cpu                two cores, up to 3 hours    ->  results/cifar100_cpu.json
-python -m benchmarks.cifar100 --cpu --cnn ...      a CNN of as many parameters, for as many seconds as the log of
-                                                   the ViT has                 ->  results/cifar100_cpu_cnn.json
+python -m benchmarks.cifar100 --cpu --cnn          a CNN of as many parameters, for as long as the ViT of the log
+                                                   takes on its own            ->  results/cifar100_cpu_cnn.json
 
 The model and the trainer are those of going_modular. What is added here is speed: the images lie on the device as
 bytes, and a whole batch is augmented there at once. The number of epochs follows from the minutes: the first ones are
-timed, then as many are trained as fit. Test images choose nothing: --hold-out 0.1 and the column val of the log are
+timed, then as many are trained as fit. With --run the run keeps its folder, and the same command goes on with it after
+the last whole epoch. Test images choose nothing: --hold-out 0.1 and the column val of the log are
 for that, and what is reported is the last epoch.
 """
 import argparse
-import json
 import math
 import statistics
 import time
@@ -22,19 +22,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.utils.data import Dataset, Subset
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
-from benchmarks.common import RESULTS, write_log
+from benchmarks.common import log, multiply_adds, write_log
 from going_modular import data_setup
 from going_modular.experiments.cnn import cnn, matching_width
 from going_modular.recipe import Recipe
 from going_modular.train import wilson_interval
 from going_modular.trainer import Trainer
 from going_modular.utils import pick_device
-from going_modular.vit import ViT, count_macs, count_parameters
+from going_modular.vit import ViT, count_parameters
 
 GPU = dict(
     classes=100, minutes=14.0, batch_size=1024, evaluations=60,
@@ -138,16 +136,6 @@ def build(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs:
                    test_loader=test_loader, compile=device.type == "cuda", output=output)
 
 
-def multiply_adds(model: nn.Module) -> int:
-    """Of one image's forward pass, in matrix products and convolutions."""
-    if isinstance(model, ViT):
-        return count_macs(model)
-    device = next(model.parameters()).device
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(torch.zeros(1, 3, 32, 32, device=device))
-    return counter.get_total_flops() // 2
-
-
 def train(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs: int | None, seed: int,
           device: torch.device, output: Path | None = None) -> dict:
     """One run; what the log says of it. Without a number of epochs, as many passes as fit into size["minutes"].
@@ -176,7 +164,7 @@ def train(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs:
         "test_loss": round(trainer.history[-1]["test_loss"], 4), "seed": seed, "passes": len(trainer.history) * repeats,
         "train_seconds": round(seconds, 1),
         "images_per_second": round(len(trainer.history) * len(trainer.loaders["train"]) * size["batch_size"] / seconds),
-        "parameters": count_parameters(trainer.model), "multiply_adds": multiply_adds(trainer.model),
+        "parameters": count_parameters(trainer.model), "multiply_adds": multiply_adds(trainer.model, 32),
         "history": [{name: round(row[name], 4) for name in columns} for row in trainer.history],
     }
 
@@ -186,7 +174,7 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="the small size, for two CPU cores")
     parser.add_argument("--data", default="cifar100", help="a name or folder; drawn_things needs no network")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--minutes", type=float, help="time of a run; default: 14 on a GPU, 8 with --cpu")
+    parser.add_argument("--minutes", type=float, help="time of a run; default: 14 on a GPU, 170 with --cpu")
     parser.add_argument("--epochs", type=int, help="passes over the data, in place of the minutes")
     parser.add_argument("--run", type=Path, help="folder of the runs, to be kept; needs --epochs")
     parser.add_argument("--cnn", action="store_true", help="a CNN in place of the ViT; needs --cpu and the ViT's log")
@@ -194,14 +182,17 @@ def main() -> None:
     args = parser.parse_args()
     if args.run and not args.epochs:
         parser.error("--run needs --epochs: a run that goes on must know where it ends")
-    if args.cnn and not args.cpu:
-        parser.error("--cnn is measured on a CPU: add --cpu")
+    if args.cnn and (not args.cpu or args.minutes or args.epochs):
+        parser.error("--cnn takes the time of the ViT's log, which is of a CPU: add --cpu, and leave out --minutes and "
+                     "--epochs")
 
     size = (CPU if args.cpu else GPU) | {"cnn": args.cnn}
     size |= {"minutes": args.minutes} if args.minutes else {}
     if args.cnn:
         size["recipe"] = {name: value for name, value in size["recipe"].items() if name != "muon"}  # for blocks alone
-        size["minutes"] = json.loads((RESULTS / "cifar100_cpu.json").read_text())["runs"][0]["train_seconds"] / 60
+        # The fastest epoch is of a machine that does nothing else, as others may not be.
+        history = log("cifar100_cpu")["runs"][0]["history"]
+        size["minutes"] = len(history) * min(row["seconds"] for row in history) / 60
     device = pick_device("cpu" if args.cpu else "cuda")
     torch.set_float32_matmul_precision("high")
     data = data_setup.load(args.data)

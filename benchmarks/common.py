@@ -9,8 +9,11 @@ from pathlib import Path
 
 import torch
 import torchvision
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from going_modular.experiments import MEASURED, fingerprint
+from going_modular.vit import ViT, count_macs
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -18,6 +21,16 @@ RESULTS = Path(__file__).parent / "results"
 def log(name: str) -> dict:
     """What a benchmark has written."""
     return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def multiply_adds(model: nn.Module, image_size: int) -> int:
+    """Of the forward pass of one RGB image, in matrix products and convolutions."""
+    if isinstance(model, ViT):
+        return count_macs(model)
+    image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(image)
+    return counter.get_total_flops() // 2
 
 
 def machine() -> dict:
