@@ -54,12 +54,19 @@ def test_what_cannot_be_shown_is_refused(model, egg):
         interactive.attention(model, egg.resize((64, 64)))
     with pytest.raises(ValueError, match="class token and square images"):
         interactive.attention(ViT(**{**model.settings, "pool": "mean"}), egg)
+    with pytest.raises(ValueError, match="no layer 4: the model has 4, counted from 0"):
+        interactive.attention(model, egg, layer=4)
     with pytest.raises(ValueError, match="square grid"):
         interactive.position_similarity({"mine": torch.zeros(1, 12, 4)})
     with pytest.raises(ValueError, match="one grid"):
         interactive.position_similarity({"a": torch.ones(1, 4, 4), "b": torch.ones(1, 9, 4)})
     with pytest.raises(ValueError, match="smaller model"):
         interactive.position_similarity({"B/16": torch.randn(1, 197, 8)})
+
+
+def test_a_model_of_one_head_is_shown(model, egg):
+    one_head = ViT(**{**model.settings, "num_heads": 1, "hidden_size": 16})
+    assert interactive.attention(one_head, egg).text.startswith("Head 0: ")
 
 
 # ----------------------------------------------------------------------------------------------------------------------

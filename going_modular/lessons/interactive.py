@@ -318,7 +318,8 @@ def attention(model: ViT, image: Image.Image, layer: int = 0) -> Interactive:
     all keys, the softmax, and the weighted sum of the values (Equations 5 to 7).
 
     image has the model's size; q, k and v are rounded to one decimal, so that what is shown can be computed from them.
-    Raises ValueError for a model without a class token or of images that are no squares, and for another image.
+    Raises ValueError for a model without a class token or of images that are no squares, for another image, and for a
+    layer that the model does not have.
     """
     settings = model.settings
     if settings["pool"] != "token" or not isinstance(settings["image_size"], int):
@@ -326,6 +327,8 @@ def attention(model: ViT, image: Image.Image, layer: int = 0) -> Interactive:
     if image.size != 2 * (settings["image_size"],):
         raise ValueError(f"the image has {image.width} x {image.height} pixels, and the model takes "
                          f"{settings['image_size']} x {settings['image_size']}: resize it")
+    if not 0 <= layer < settings["num_layers"]:
+        raise ValueError(f"there is no layer {layer}: the model has {settings['num_layers']}, counted from 0")
     model = copy.deepcopy(model).cpu().double().eval()
     pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).double() / 127.5 - 1
     z = model.embed(pixels[None])
@@ -336,7 +339,7 @@ def attention(model: ViT, image: Image.Image, layer: int = 0) -> Interactive:
     tenths = (10 * block.msa.qkv(block.norm1(z))[0]).round().int()  # [tokens, 3 * hidden_size]
     stored = tenths.unflatten(-1, (3, num_heads, head_size)).permute(2, 1, 0, 3)  # [heads, 3, tokens, head_size]
 
-    columns, head = model.grid[1], 1
+    columns, head = model.grid[1], min(1, num_heads - 1)
     asking = 1 + columns * (columns // 2) + columns // 2
     q, k, v = stored[head].numpy().astype(np.int64)
     dots = k @ q[asking] / 100
