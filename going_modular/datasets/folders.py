@@ -130,13 +130,6 @@ def in_words(endings: Counter[str]) -> str:
                      for ending in sorted(endings, key=lambda ending: (-endings[ending], ending)))
 
 
-def counted(count: int, things: str, does: str) -> str:
-    """A count with its noun and verb: "1 image is", "2 images are"; given as images, are."""
-    if count == 1:
-        return f"1 {things.removesuffix('s')} {does.replace('are', 'is')}"
-    return f"{count} {things} {does}"
-
-
 def _but(others: Counter[str]) -> str:
     return f", but {in_words(others)}" if others else ""
 

@@ -17,7 +17,6 @@ from going_modular.datasets.folders import (
     NO_CLASSES,
     SPLITS,
     Listing,
-    counted,
     images_in,
     in_words,
     is_image,
@@ -95,7 +94,7 @@ def _understand(folder: Path) -> tuple[dict[str, Listing], list[str], Path]:
         unnamed = len(images_in(folder)) - sum(
             len(images) for listing in tables.values() for images in listing.images.values())
         notes = [f"{table} names the classes"]
-        notes += [counted(unnamed, "images", "without a class are left out")] if unnamed else []
+        notes += [_left_out(unnamed, "without a class")] if unnamed else []
         return tables, notes, folder
 
     # A data set that was packed with a folder around it, perhaps with a README beside that.
@@ -106,7 +105,7 @@ def _understand(folder: Path) -> tuple[dict[str, Listing], list[str], Path]:
     if len(folders) == 1:
         its_folders, its_files = walk(folders[0], deep=False)
         inner = folders if its_folders or _tables(its_files) else []
-    beside = [counted(loose, "images", "beside its folders are left out")] if loose else []
+    beside = [_left_out(loose, "beside its folders")] if loose else []
     if inner:
         listings, notes, root = _understand(inner[0])
         return listings, notes + beside, root
@@ -122,6 +121,10 @@ def _understand(folder: Path) -> tuple[dict[str, Listing], list[str], Path]:
         raise DataError(f"{folder} holds {', '.join(names[:3])}, and each of them the same folders "
                         f"({', '.join(sorted(inside[0])[:3])}); choose one of them")
     return {"train": listing}, beside, folder
+
+
+def _left_out(count: int, which: str) -> str:
+    return f"1 image {which} is left out" if count == 1 else f"{count} images {which} are left out"
 
 
 # ------------------------------------------------------------------------------
