@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import cifar100
-from benchmarks.common import RESULTS, command, write_log
+from benchmarks.common import RESULTS, log_of, write_log
 from benchmarks.main_job import train_vit
 from benchmarks.mnist import RECIPE
 from going_modular import data_setup, engine, train
@@ -96,8 +96,7 @@ def main() -> None:
         print(f"{name}: our recipe {ours}", flush=True)
         plain = summary(plain_loop(model, data, ours["seconds"], device), goals)
         print(f"{name}: the plain loop {plain}", flush=True)
-        rows[name] = {"test_images": len(data.test), "seed": args.seed, "ours": ours, "plain": plain,
-                      "command": command()}
+        rows[name] = log_of({"test_images": len(data.test), "seed": args.seed, "ours": ours, "plain": plain})
         write_log("time_to_accuracy", {"rows": rows})
 
 
