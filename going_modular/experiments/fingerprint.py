@@ -43,7 +43,7 @@ def of_architecture() -> list[float]:
     name, losses = "drawn_digits", []
     setup = architecture.SETUPS[name]
     images = architecture.as_tensors(few_pictures(name), setup)
-    for changes in ({}, {"positions": "2-D"}, {"pool": "mean"}):
+    for changes in ({}, {"positions": "2-D"}, {"pool": "mean"}, {"position_scale": 20}):
         torch.manual_seed(0)
         model = architecture.build(name, changes, num_classes=10)
         losses.append(architecture.train(model, images, setup, setup["lr"], seed=0)["test_loss"])
