@@ -196,7 +196,7 @@ def grad_cam_maps(model: ViT, images: torch.Tensor, classes: torch.Tensor) -> to
     images = images.detach().to(device).requires_grad_()  # so that a frozen model has gradients, too
     logits = model.eval()(images, intermediates=seen)
     entering = ["embeddings", *(f"block{layer:02}.output" for layer in range(len(model.blocks)))]
-    tokens = seen[entering[-2]]
+    tokens = seen[entering[-2]]  # the last entry is what leaves the last block
     classes = classes.to(device).clone()  # answers found in inference mode can't enter a graph
     chosen = logits.gather(1, classes[:, None]).sum()  # each image has its own logit
     (gradients,) = torch.autograd.grad(chosen, tokens)  # [batch, tokens, D]
