@@ -266,7 +266,7 @@ class ViT(nn.Module):
         if intermediates is not None:
             intermediates["embeddings"] = z
         for layer, block in enumerate(self.blocks):
-            # Only the class token leaves the last block: what the other tokens would ask there, nobody reads.
+            # The head reads only the class token (pool="token"), so the last block computes no other output.
             if intermediates is None:
                 queries = 1 if layer == len(self.blocks) - 1 and self.settings["pool"] == "token" else None
                 z = checkpoint(block, z, queries, use_reentrant=False) if self.checkpointing else block(z, queries)

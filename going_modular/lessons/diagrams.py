@@ -554,7 +554,8 @@ def two_stacks(
 ) -> Figure:
     """Two stacks of layers by name: how similar the weights of each two layers are,
     [layers, layers], and the size of the signal after each layer, [layers + 1]."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8))
+    figure.set_layout_engine("constrained", wspace=0.06)  # room beside the colour bar's label
     for axis, (name, similarity) in zip(axes, similarities.items()):
         shades = axis.imshow(similarity.numpy(), cmap="Blues", vmin=0, vmax=1)
         layers = range(0, len(similarity), 2)
