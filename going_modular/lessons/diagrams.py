@@ -92,7 +92,7 @@ def architecture() -> Figure:
     # Headings, with the shapes below.
     for x, text, shape in (
         (0.95, "image", "[batch, C, H, W]"), (2.45, "N patches", "[batch, N, C·P·P]"),
-        (4.25, "tokens", "[batch, N, D]"), (5.2, "positions", ""),
+        (4.25, "tokens", "[batch, N+1, D]"), (5.2, "positions", ""),
         (6.05, "$z_0$", "[batch, N+1, D]"), (8.43, "$z_L$", "[batch, N+1, D]"), (9.53, "$y$", ""),
     ):
         put_text(axis, x, 6.6, text)
@@ -1008,7 +1008,7 @@ def pixel_in_image(
     axis.add_patch(Rectangle((7.5, 1.5), 0.7, 0.7, facecolor=pixels[row, column], edgecolor=WRONG,
                              linewidth=2))
     for x, text in ((1.75, f"image, {side} x {side} pixels"),
-                    (5.35, f"{patch_size} x {patch_size} of them"), (7.85, "one pixel")):
+                    (5.35, f"{patch_size} x {patch_size} pixels"), (7.85, "one pixel")):
         put_text(axis, x, 3.52, text)
     note(axis, 7.85, 1.3, f"row {row}, column {column}")
     for k, (name, byte) in enumerate(zip(("red", "green", "blue"), pixels[row, column] * 255)):
