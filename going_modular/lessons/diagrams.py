@@ -191,11 +191,11 @@ def image_to_patches(image: Image.Image | torch.Tensor, patch_size: int) -> Figu
 
 
 def wrong_patches(image: Image.Image | torch.Tensor, patch_size: int) -> Figure:
-    """What `x.view` takes for patches beside the patches: the same shape, other numbers."""
+    """What `images.view` takes for patches beside the patches: the same shape, other numbers."""
     pixels = to_rgb_array(image)
     right = cut_patches(pixels, patch_size)
     rows, columns = right.shape[:2]
-    # x.view on an image that is stored as [C, H, W]
+    # images.view on an image that is stored as [C, H, W]
     wrong = pixels.transpose(2, 0, 1).reshape(
         rows, columns, 3, patch_size, patch_size).transpose(0, 1, 3, 4, 2)
     lines = 3 * patch_size**2 / pixels.shape[1]  # rows of the image that fill one wrong patch
@@ -207,7 +207,7 @@ def wrong_patches(image: Image.Image | torch.Tensor, patch_size: int) -> Figure:
     outline(axis, 1.75, 3.7 - height / 2, 3.0, height, WRONG)
     for x, patches, title, text, color in (
         (5.5, right, "patchify", "patch 1 is the first square", PATCH),
-        (9.25, wrong, "x.view(batch, N, C, P, P)",
+        (9.25, wrong, "images.view(batch, N, C, P, P)",
          f"patch 1 is {lines:.3g} rows of the red channel", WRONG),
     ):
         patches_with_gaps(axis, patches, x, 2.2, 3.0)
@@ -253,7 +253,7 @@ def token_sequence() -> Figure:
     figure, axis = canvas(11, 5.4)
     rng = np.random.default_rng(1)
     patches = cut_patches(sample_image(), 32).reshape(9, 32, 32, 3)
-    layer_box(axis, 6.05, 4.2, 6.3, 0.36, "linear projection E, the same for each patch", LINEAR)
+    layer_box(axis, 5.85, 4.2, 6.3, 0.36, "linear projection E, the same for each patch", LINEAR)
     put_text(axis, 2.25, 4.5, "class\ntoken")
     arrow(axis, (2.25, 4.22), (2.25, 3.75))
     for i, (x, color) in enumerate(zip(2.25 + 0.72 * np.arange(10), TOKEN_COLORS)):
