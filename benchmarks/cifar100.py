@@ -120,6 +120,12 @@ def first_classes(data: Dataset, count: int) -> Subset:
     return Subset(data, [index for index, label in enumerate(data_setup.labels(data)) if label < count])
 
 
+def parts_of(data: data_setup.ImageData, classes: int, hold_out: float = 0.01) -> dict[str, Dataset]:
+    """The images of the first classes: train, val (a share held out of the training images) and test."""
+    kept, held_out = data_setup.split(first_classes(data.train, classes), hold_out, seed=0)
+    return {"train": kept, "val": held_out, "test": first_classes(data.test, classes)}
+
+
 def build(size: dict, parts: dict[str, Dataset], class_names: list[str], epochs: int, repeats: int, seed: int,
           device: torch.device, output: Path | None = None) -> Trainer:
     """A trainer for so many epochs of `repeats` passes each."""
@@ -196,9 +202,8 @@ def main() -> None:
     device = pick_device("cpu" if args.cpu else "cuda")
     torch.set_float32_matmul_precision("high")
     data = data_setup.load(args.data)
-    kept, held_out = data_setup.split(first_classes(data.train, size["classes"]), args.hold_out, seed=0)
-    parts = {"train": kept, "val": held_out, "test": first_classes(data.test, size["classes"])}
-    print(f"{data.note}; of these {size['classes']} classes, {len(kept)} to train", flush=True)
+    parts = parts_of(data, size["classes"], args.hold_out)
+    print(f"{data.note}; of these {size['classes']} classes, {len(parts['train'])} to train", flush=True)
 
     runs = []
     for seed in args.seeds:
@@ -209,8 +214,9 @@ def main() -> None:
     accuracies = [run["test_accuracy"] for run in runs]
     one_class = max(np.bincount(data_setup.labels(parts["test"]))) / len(parts["test"])
     write_log("cifar100" + "_cpu" * args.cpu + "_cnn" * args.cnn, {
-        "data": data.name, "classes": size["classes"], "train_images": len(kept), "held_out_images": len(held_out),
-        "test_images": len(parts["test"]), "one_class_accuracy": one_class, "guess_loss": math.log(size["classes"]),
+        "data": data.name, "classes": size["classes"], "train_images": len(parts["train"]),
+        "held_out_images": len(parts["val"]), "test_images": len(parts["test"]), "one_class_accuracy": one_class,
+        "guess_loss": math.log(size["classes"]),
         "test_accuracy": {"mean": round(statistics.mean(accuracies), 4), "each": accuracies,
                           "std": round(statistics.stdev(accuracies), 4) if len(accuracies) > 1 else None},
         "settings": size, "runs": runs,

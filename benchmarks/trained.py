@@ -3,10 +3,12 @@
 python -m benchmarks.trained seven_dishes                   10,500 drawings of dishes that are not pizza, steak or sushi
 python -m benchmarks.trained drawn_food                     2,400 drawings of pizza, steak and sushi
 python -m benchmarks.trained food98 --data FOLDER [--run FOLDER]    Food-101 at 64 px without these three dishes
+python -m benchmarks.trained cifar100 [--run FOLDER]                CIFAR-100, as benchmarks.cifar100 --cpu does it
     ->  going_modular/weights/trained/NAME.pt, benchmarks/results/trained_NAME.json
 
-The weights are stored in half precision: a model that loads them computes in float32 as always. With --run, the run
-keeps its folder: a command that was stopped goes on when it is given again, and a finished run is stored as it is.
+The weights are stored in half precision: a model that loads them computes in float32 as always. The test accuracy of
+the log is that of the stored weights. With --run, the run keeps its folder: a command that was stopped goes on when it
+is given again, and a finished run is stored as it is. A run of `benchmarks.cifar100 --run FOLDER` is in FOLDER/0.
 """
 import argparse
 import json
@@ -16,9 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import cifar100
 from benchmarks.common import write_log
-from going_modular import drawn, train, utils
+from going_modular import data_setup, drawn, train, utils
 from going_modular.experiments.data_scale import DISHES
+from going_modular.predictions import predict_all
 
 # Name -> what its pictures are, and the options of going_modular.train.
 MODELS = {
@@ -26,11 +30,12 @@ MODELS = {
         "seven drawn dishes",
         "--model Mini --hidden-size 64 --heads 4 --mlp-size 256 --patch-size 8 --image-size 48 --epochs 20 "
         "--hold-out 0.02"),
-    "drawn_food": ("drawn pizza, steak and sushi", "--data drawn --model Mini --image-size 64"),
+    "drawn_food": ("drawn pizza, steak and sushi", "--model Mini --image-size 64"),
     "food98": (
         "98 classes of Food-101, 64 px",
         "--model Mini --image-size 64 --min-scale 0.35 --muon 0.02 --hold-out 0.02 --batch-size 128 --epochs 22"),
 }
+CIFAR100_PASSES = 20
 
 
 def draw_dishes(folder: Path, counts: dict[str, int]) -> None:
@@ -43,45 +48,77 @@ def draw_dishes(folder: Path, counts: dict[str, int]) -> None:
                 drawn.draw_food(dish, np.random.default_rng([1, label, split, index])).save(target / f"{index:04}.png")
 
 
-def half(run: Path, pictures: str) -> dict:
+def train_by_command(data: str, options: str, run: Path, seed: int) -> dict:
+    """What a finished run of going_modular.train says of itself; it is trained, or gone on with, where need be."""
+    if not (run / "results.json").is_file():
+        given = ["--output", str(run)]
+        if (run / "last.pt").is_file():
+            given.append("--resume")
+        else:
+            given += ["--data", data, *options.split(), "--device", "cpu", "--seed", str(seed)]
+        if train.main(given):
+            raise SystemExit(2)
+    results = json.loads((run / "results.json").read_text())
+    return {name: results[name] for name in (
+        "one_class_accuracy", "train_images", "epochs", "train_seconds", "parameters", "class_names")
+    } | {"options": options, "seed": seed}
+
+
+def train_cifar100(data: data_setup.ImageData, run: Path, seed: int) -> dict:
+    """The same for a run of benchmarks.cifar100, whose epochs are passes over the training images."""
+    size, parts = cifar100.CPU | {"cnn": False}, cifar100.parts_of(data, len(data.class_names))
+    results = cifar100.train(size, parts, data.class_names, CIFAR100_PASSES, seed, torch.device("cpu"), run)
+    return {
+        "one_class_accuracy": 1 / len(data.class_names), "train_images": len(parts["train"]),
+        "epochs": results["passes"], "train_seconds": results["train_seconds"], "parameters": results["parameters"],
+        "class_names": data.class_names, "settings": size, "seed": seed,
+        # A folder of images may be split in any way; torchvision's archives are split as published.
+        "public_split": isinstance(data.test, data_setup.ArrayImages)}
+
+
+def half(run: Path, pictures: str, epochs: int) -> dict:
     """The last checkpoint of a run with its weights in half precision and without what only training needs."""
     checkpoint = utils.read_checkpoint(run / "last.pt")
-    kept = {name: checkpoint[name] for name in ("architecture", "class_names", "epoch")}
-    kept["settings"] = {"data": pictures} | {
-        name: checkpoint["settings"][name] for name in ("epochs", "lr", "seed", "batch_size")}
+    kept = {name: checkpoint[name] for name in ("architecture", "class_names")} | {"epoch": epochs}
+    kept["settings"] = {"data": pictures, "epochs": epochs} | {
+        name: checkpoint["recipe"][name] for name in ("lr", "seed")}
     return {**kept, "model": {name: value.half() for name, value in checkpoint["model"].items()}}
+
+
+def test_accuracy(file: Path, data: data_setup.ImageData) -> dict:
+    """What a stored model reaches on the test images."""
+    model, info = utils.load_model(file)
+    probabilities, labels = predict_all(model, data_setup.make_loader(data.test, info.transform, batch_size=500))
+    correct = int((probabilities.argmax(dim=1) == labels).sum())
+    return {"test_accuracy": correct / len(labels), "test_accuracy_95": train.wilson_interval(correct, len(labels)),
+            "test_images": len(labels)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=MODELS)
-    parser.add_argument("--data", type=Path, help="for food98: folder with train/CLASS/ and test/CLASS/")
+    parser.add_argument("name", choices=[*MODELS, "cifar100"])
+    parser.add_argument("--data", help="for food98: folder with train/CLASS/ and test/CLASS/")
     parser.add_argument("--run", type=Path, help="folder of the run, to be kept")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if (args.name == "food98") != (args.data is not None):
         parser.error("--data belongs to food98, which needs it")
-    pictures, options = MODELS[args.name]
     with tempfile.TemporaryDirectory() as folder:
         run = args.run or Path(folder) / "run"
-        if not (run / "results.json").is_file():
-            data = args.data
-            if args.name == "seven_dishes":
-                data = Path(folder) / "seven_dishes"
-                draw_dishes(data, {"train": 1500, "test": 100})
-            given = ["--output", str(run)]
-            if (run / "last.pt").is_file():
-                given.append("--resume")
-            else:
-                given += [*options.split(), "--device", "cpu", "--seed", str(args.seed)]
-                given += ["--data", str(data)] if data else []
-            if train.main(given):
-                raise SystemExit(2)
-        checkpoint, results = half(run, pictures), json.loads((run / "results.json").read_text())
-    utils.write_atomically(utils.TRAINED / f"{args.name}.pt", lambda file: torch.save(checkpoint, file))
-    write_log(f"trained_{args.name}", {name: results[name] for name in (
-        "test_accuracy", "test_accuracy_95", "one_class_accuracy", "train_images", "test_images", "epochs",
-        "train_seconds", "parameters", "class_names")} | {"options": options, "seed": args.seed})
+        source = args.data or {"drawn_food": "drawn", "cifar100": "cifar100"}.get(args.name)
+        if source is None:
+            source = str(Path(folder) / "seven_dishes")
+            draw_dishes(Path(source), {"train": 1500, "test": 100})
+        data = data_setup.load(source)
+        if args.name == "cifar100":
+            results = train_cifar100(data, run, args.seed)
+            pictures = "CIFAR-100" + ("" if results["public_split"] else ", split anew") + ", 32 px"
+        else:
+            pictures, options = MODELS[args.name]
+            results = train_by_command(source, options, run, args.seed)
+        checkpoint, target = half(run, pictures, results["epochs"]), utils.TRAINED / f"{args.name}.pt"
+        utils.write_atomically(target, lambda file: torch.save(checkpoint, file))
+        write_log(f"trained_{args.name}", test_accuracy(target, data) | results)
 
 
 if __name__ == "__main__":

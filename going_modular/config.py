@@ -99,7 +99,8 @@ class Config(Recipe):
         "NVIDIA's GPUs, but Mini on other devices and for small images", None, group="model")
     weights: str | None = option(
         "start from these weights, with a new head: a run folder or a checkpoint of this package, "
-        "or a file or name that weights.load takes; the model's sizes are then theirs", None,
+        "the name of a model that comes with it, or a file or name that weights.load takes; the "
+        "model's sizes are then theirs", None,
         group="model")
     patch_size: int | None = option(
         "side of a patch in pixels; default: the variant's, else the largest for 7 x 7 patches or "

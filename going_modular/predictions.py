@@ -185,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit status: 0, or 2 where anything could not be read or written."""
     parser = argparse.ArgumentParser("python -m going_modular.predictions",
                                      description="Classify images.")
-    parser.add_argument("run", help="the folder of a run, or a checkpoint (.pt)")
+    parser.add_argument("run", help="the folder of a run, a checkpoint (.pt), or the name of a "
+                                    "model that comes with the package")
     parser.add_argument("images", nargs="+", metavar="image",
                         help="image files, or folders of them, with all folders inside")
     parser.add_argument("--save", metavar="FILE",

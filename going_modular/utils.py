@@ -313,7 +313,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def checkpoint_file(run: str | Path) -> Path:
     """The file of a run: the last.pt of its folder, a checkpoint itself, or what the package brings
-    under this name, such as food98, where no file or folder here bears it."""
+    under this name, such as food98, where no file or folder in the working folder has it."""
     path = Path(run)
     packaged = TRAINED / f"{run}.pt"
     if not path.exists() and packaged.is_file():
@@ -334,6 +334,11 @@ def load_model(run_folder_or_checkpoint: str | Path) -> "tuple[ViT, RunInfo]":
     from going_modular.weights.preprocessing import OF_A_RUN
 
     path = checkpoint_file(run_folder_or_checkpoint)
+    name = path.parent.name
+    if path.name == "last.pt" and not path.is_file() and (TRAINED / f"{name}.pt").is_file():
+        raise CheckpointError(f"there is no checkpoint {path}: check the path, or train first; the "
+                              f"model {name} that comes with the package is found from a working "
+                              "folder in which nothing else has this name")
     checkpoint = read_checkpoint(path)
     try:
         model = ViT(**checkpoint["architecture"])

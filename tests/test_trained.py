@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from going_modular import drawn, utils, weights
+from going_modular import data_setup, drawn, train, utils, weights
 from going_modular.predictions import predict_all
 from going_modular.vit import count_parameters
 
@@ -21,7 +22,7 @@ def test_each_is_what_its_log_says(name):
     assert info.class_names == log["class_names"] and info.epoch == log["epochs"]
     assert count_parameters(model) == log["parameters"]
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
-    assert (utils.TRAINED / f"{name}.pt").stat().st_size < 2**20
+    assert (utils.TRAINED / f"{name}.pt").stat().st_size < 2_000_000
     same = weights.model_of(name)  # as --weights does
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
 
@@ -43,10 +44,33 @@ def test_new_drawings_are_named_right(name):
     assert (probabilities.argmax(dim=1) == labels).float().mean() > 0.75
 
 
-def test_a_file_of_ones_own_comes_first(tmp_path, monkeypatch):
+def test_cifar100_is_loaded_by_its_name():
+    model, info = utils.load_model("cifar100")
+    images = info.transform(Image.new("RGB", (640, 480))).unsqueeze(0)
+    assert images.shape == (1, 3, 32, 32) and model(images).shape == (1, 100)
+    assert info.class_names[:3] == ["apple", "aquarium_fish", "baby"] and info.class_names[-1] == "worm"
+
+
+def test_the_name_of_a_data_set_is_also_that_of_a_model(food, monkeypatch):
+    monkeypatch.delenv("VIT_OFFLINE")  # which refuses all names but those of drawings
+    monkeypatch.setenv("VIT_DATA", str(food.parent))
+    monkeypatch.chdir(food)
+    food.rename(food.with_name("cifar100"))  # what lies in the data folder is no checkpoint
+    assert train.absolute("cifar100") == "cifar100" and len(data_setup.load("cifar100").class_names) == 3
+    assert weights.model_of("cifar100").settings["num_classes"] == 100
+
+
+@pytest.mark.parametrize("name", ["cifar100", "food98"])
+def test_a_file_or_folder_of_ones_own_comes_first(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert utils.checkpoint_file("food98") == utils.TRAINED / "food98.pt"
-    (tmp_path / "food98").mkdir()
-    assert utils.checkpoint_file("food98") == Path("food98", "last.pt")
+    assert utils.checkpoint_file(name) == utils.TRAINED / f"{name}.pt"
+    (tmp_path / name).mkdir()
+    assert utils.checkpoint_file(name) == Path(name, "last.pt")
+    with pytest.raises(utils.CheckpointError, match=f"no checkpoint {name}.last.pt: .* the model {name} that comes"):
+        weights.model_of(name)
+
+
+def test_a_name_that_is_none_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(utils.CheckpointError, match="there is no checkpoint food99"):
         utils.load_model("food99")
