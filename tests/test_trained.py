@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data_files import write_set
 from PIL import Image
 
 from going_modular import data_setup, drawn, train, utils, weights
@@ -51,11 +52,11 @@ def test_cifar100_is_loaded_by_its_name():
     assert info.class_names[:3] == ["apple", "aquarium_fish", "baby"] and info.class_names[-1] == "worm"
 
 
-def test_the_name_of_a_data_set_is_also_that_of_a_model(food, monkeypatch):
+def test_the_name_of_a_data_set_is_also_that_of_a_model(tmp_path, monkeypatch):
     monkeypatch.delenv("VIT_OFFLINE")  # which refuses all names but those of drawings
-    monkeypatch.setenv("VIT_DATA", str(food.parent))
-    monkeypatch.chdir(food)
-    food.rename(food.with_name("cifar100"))  # what lies in the data folder is no checkpoint
+    monkeypatch.setenv("VIT_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    write_set(tmp_path / "data" / "cifar100")  # three classes
     assert train.absolute("cifar100") == "cifar100" and len(data_setup.load("cifar100").class_names) == 3
     assert weights.model_of("cifar100").settings["num_classes"] == 100
 
