@@ -444,12 +444,12 @@ def changed_tokens(changes: dict[str, torch.Tensor]) -> Figure:
 
 
 def dropped_units(passes: dict[str, torch.Tensor]) -> Figure:
-    """Numbers in the middle of an MLP, [tokens, units], in several passes by name; a cross marks
-    each 0."""
+    """Numbers in the middle of an MLP, [tokens, units], in several passes by name, in the colours
+    of a signed `heat_map`; a cross marks each 0."""
     figure, axes = plt.subplots(1, len(passes), figsize=(11, 3.4), layout="constrained",
                                 sharey=True)
     for axis, (name, numbers) in zip(axes, passes.items(), strict=True):
-        axis.imshow(numbers.numpy(), cmap="PuOr_r", vmin=-1.2, vmax=1.2, aspect="auto")
+        axis.imshow(numbers.numpy(), cmap="PuOr", vmin=-1.2, vmax=1.2, aspect="auto")
         for row, unit in (numbers == 0).nonzero().tolist():
             axis.text(unit, row, "×", ha="center", va="center", fontsize=11)
         axis.set(title=name, xlabel="unit in the middle")
@@ -828,7 +828,8 @@ def chosen_patches(
     image: Image.Image, patch_size: int, chosen: Sequence[int], names: Sequence[str],
     tokens: ArrayLike,
 ) -> Figure:
-    """An image with the chosen patches framed, and beside it the token of each on its own colour.
+    """An image with the chosen patches framed and numbered, and beside it the token of each on its
+    own colour.
 
     tokens: [len(chosen), 3], mean red, green and blue in [-1, 1].
     """
@@ -836,12 +837,15 @@ def chosen_patches(
     tokens = np.asarray(tokens)
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), layout="constrained")
     axes[0].imshow(to_rgb_array(image), extent=(0, columns, rows, 0))
-    for patch in chosen:
+    for i, patch in enumerate(chosen):
         frame_patch(axes[0], patch, columns, "black")
+        # To the left of the frame, as a patch of the last column has nothing on its right.
+        axes[0].text(patch % columns - 0.5, patch // columns + 0.5, f"{i}", ha="center", va="center",
+                     fontsize=11, bbox=dict(boxstyle="round,pad=0.1", facecolor="white", linewidth=0))
     colors = (tokens[:, None] + 1) / 2
     axes[1].imshow(colors, aspect="auto")
     for i, (name, values) in enumerate(zip(names, tokens)):
-        text = "   ".join([name, *(f"{value:.1f}" for value in values)])
+        text = "   ".join([f"{i} {name}", *(f"{value:.1f}" for value in values)])
         axes[1].text(0, i, text, ha="center", va="center", fontsize=13,
                      color=text_color_on(colors[i, 0]))
     axes[0].set_title(f"{len(chosen)} patches of {rows * columns}")
@@ -879,7 +883,7 @@ def one_query(
     places = range(len(names))
     for axis, values, title in zip(
         axes, (np.asarray(scores), np.asarray(weights)),
-        (f"scaled scores of token {query} ({names[query]})", "softmax of them: the weights"),
+        (f"scores of token {query} ({names[query]})", "softmax of them: the weights"),
     ):
         bars = axis.barh(places, values, color=np.asarray(colors))
         axis.bar_label(bars, fmt="%.2f", padding=3)
@@ -900,7 +904,8 @@ def weights_and_averages(
     out, both [tokens, 3] after LayerNorm and shown as colours."""
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 4), layout="constrained",
                                 width_ratios=(0.2, 1, 0.2))
-    draw_matrix(axes[1], weights, names, names, "rows: queries, columns: keys", signed=False)
+    draw_matrix(axes[1], weights, names, names, "attention weights (rows: queries, columns: keys)",
+                signed=False)
     for axis, vectors, title in ((axes[0], tokens, "tokens"), (axes[2], averages, "averages")):
         axis.imshow(np.clip(0.5 + 0.25 * np.asarray(vectors)[:, None], 0, 1), aspect="auto")
         axis.set_title(title, fontsize=12)
@@ -927,6 +932,8 @@ def effect_of_the_scale(
         axis.set_xticks(head_sizes, map(str, head_sizes))
         axis.minorticks_off()
     axes[0].set(yscale="log", ylabel="standard deviation")
+    axes[0].set_yticks([0.25, 0.5, 1, 2, 4, 8, 16], ["0.25", "0.5", "1", "2", "4", "8", "16"])
+    axes[0].minorticks_off()
     axes[1].set(ylim=(0, 1), ylabel="weight")
     axes[2].set(yscale="log", ylabel="size of the gradient (median)")
     axes[0].legend(title="divided by", frameon=False)
