@@ -54,7 +54,8 @@ def train_cnn(
     def trainer(epochs: int):
         torch.manual_seed(seed)
         model = cnn(classes, width)
-        options = config.complete({"seed": seed, "epochs": epochs}, data, device, stored=settings)
+        # Muon is for the blocks of a ViT.
+        options = config.complete({"seed": seed, "epochs": epochs, "muon": 0.0}, data, device, stored=settings)
         return train.build_trainer(model, data, options, device)
 
     an_epoch = statistics.median(row["seconds"] for row in trainer(3).fit()[1:])

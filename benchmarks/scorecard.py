@@ -1,7 +1,8 @@
 """Every equation, table and figure of the paper, and what of it is shown here: python -m benchmarks.scorecard
 
 `table()` is the table of site/pages/scorecard.md, which `python -m benchmarks.readme` writes. Run as a script, this
-draws Figure 5 in small, from runs that are there already: images/compute.png.
+draws Figures 5, 10 and 14 in small, from runs that are there already and the models that come with the package:
+images/compute.png, images/positions.png, images/rollouts.png.
 """
 import statistics
 from collections.abc import Iterable
@@ -9,16 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
+import torch
 
 from benchmarks.common import RESULTS, log, multiply_adds
-from going_modular import plots
+from going_modular import drawn, plots, utils
 from going_modular.experiments import architecture, data_scale, recipe_parts
+from going_modular.paper import inspection
 from going_modular.vit import ViT, count_macs
 
 ROOT = Path(__file__).parent.parent
 NUMBERED = [*(f"Equation {number}" for number in range(1, 9)), *(f"Table {number}" for number in range(1, 10)),
             *(f"Figure {number}" for number in range(1, 15))]
 HOW = ("exactly", "in small", "not")
+# The models that come with the package, and what each was trained on.
+TRAINED = {"seven_dishes": "drawings of seven dishes", "drawn_food": "drawings of three dishes",
+           "food98": "photos of 98 dishes", "cifar100": "CIFAR-100"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def compute_on_photos() -> dict[float, tuple[float, float]]:
     return points
 
 
-def draw() -> plt.Figure:
+def draw_compute() -> plt.Figure:
     """Accuracy after transfer against the multiply-adds of pre-training (Figure 5), on photos and on drawings."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     photos = compute_on_photos()
@@ -93,6 +100,49 @@ def draw() -> plt.Figure:
         axis.set_xlim(left=0)
         axis.set(xlabel="trillions of multiply-adds of pre-training", ylabel="test accuracy")
         axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def position_similarities() -> dict[str, torch.Tensor]:
+    """The similarity of positions [rows, columns, rows, columns] in each model that comes with the package."""
+    return {name: inspection.position_similarity(utils.load_model(name)[0]) for name in TRAINED}
+
+
+def near_and_far(similarity: torch.Tensor) -> tuple[float, float]:
+    """The mean similarity of the positions of neighbours, and of patches half an image apart or more."""
+    rows, columns = similarity.shape[:2]
+    distances, values = inspection.patch_distances((rows, columns), 1), similarity.flatten(2).flatten(0, 1)
+    return values[distances == 1].mean().item(), values[distances >= rows / 2].mean().item()
+
+
+def draw_positions() -> plt.Figure:
+    """For each model a tile for each patch: how similar its position is to those of all patches (Figure 10)."""
+    figure, axes = plt.subplots(1, len(TRAINED), figsize=(10, 3), layout="constrained")
+    for axis, (name, similarity) in zip(axes, position_similarities().items(), strict=True):
+        rows, columns = similarity.shape[:2]
+        framed = torch.full((rows, rows + 1, columns, columns + 1), torch.nan)  # a white line after each tile
+        framed[:, :rows, :, :columns] = similarity.permute(0, 2, 1, 3)
+        picture = axis.imshow(framed.reshape(rows * (rows + 1), columns * (columns + 1)), vmin=-1, vmax=1)
+        axis.set_title(f"{name}\n{TRAINED[name]}", fontsize=9)
+        axis.axis("off")
+    figure.colorbar(picture, ax=axes, label="cosine similarity", shrink=0.7)
+    return figure
+
+
+def draw_rollouts(rows: int = 3, columns: int = 7) -> plt.Figure:
+    """Drawings, and beneath each where the class token draws from (Figure 14)."""
+    (model, info), rng = utils.load_model("seven_dishes"), np.random.default_rng(0)
+    images = torch.stack([info.transform(drawn.draw_food(info.class_names[index % columns], rng))
+                          for index in range(rows * columns)])
+    seen = inspection.overlay(images, inspection.rollout_maps(model, images))
+    figure, axes = plt.subplots(2 * rows, columns, figsize=(7, 6.2), layout="constrained")
+    for index, axis in enumerate(axes.flat):
+        line, column = divmod(index, columns)
+        drawing = line // 2 * columns + column
+        axis.imshow(seen[drawing] if line % 2 else images[drawing].permute(1, 2, 0) / 2 + 0.5)
+        axis.axis("off")
+    for name, axis in zip(info.class_names, axes[0]):
+        axis.set_title(name.replace("_", " "), fontsize=9)
     return figure
 
 
@@ -187,6 +237,7 @@ def figures() -> list[Row]:
     pictures = max(long["probe", "ViT"])
     tokens = log("growth_cpu")["exponents"]["tokens"]
     photos = list(compute_on_photos().items())
+    near, far = zip(*map(near_and_far, position_similarities().values()))
 
     def gain(measure: str) -> str:
         return ", ".join(f"{kind} {start[measure, kind]:.3f} without pre-training and {last[measure, kind]:.3f} from "
@@ -223,9 +274,10 @@ def figures() -> list[Row]:
         Row("Figure 9", "class token or mean", "in small",
             f"each at its best of four rates: {pooling['token']:.3f} and {pooling['mean']:.3f}",
             "equally good, at rates of their own", ("11_ablations",)),
-        Row("Figure 10", "positions of models with other settings", "not",
-            "takes one long training for each setting; notebook 10 shows the positions of one model",
-            "the pattern depends on the settings"),
+        Row("Figure 10", "positions of models with other settings", "in small",
+            "[picture below](#figure-10-in-small), of four models: cosine similarity of neighbours "
+            f"{min(near):.2f} to {max(near):.2f}, of patches half an image apart {min(far):.2f} to {max(far):.2f}",
+            "three recipes of ViT-L: the pattern depends on them", ("10_look_inside",)),
         Row("Figure 11", "attention distance by head and layer", "in small",
             "a dot for each head, of a model of 4 layers", "128 images, ViT-L/16 and a hybrid", ("10_look_inside",)),
         Row("Figure 12", "speed and memory by image size", "in small",
@@ -233,7 +285,8 @@ def figures() -> list[Row]:
             f"{tokens['kept_bytes']:.2f}", "the quadratic cost is hardly seen", ("11_ablations",)),
         Row("Figure 13", "axial attention", "not", "axial attention is not built here",
             "better than plain ViTs, at a higher cost"),
-        Row("Figure 14", "more maps of attention", "in small", "as Figure 6: maps of drawings and of your photo",
+        Row("Figure 14", "more maps of attention", "in small",
+            "[a page below](#figure-14-in-small) of 21 drawings, and your own photo in notebook 13",
             "a page of random photos", ("10_look_inside", "13_train_on_food"))]
 
 
@@ -253,4 +306,5 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    plots.save(draw(), ROOT / "images" / "compute.png")
+    for name, figure in (("compute", draw_compute()), ("positions", draw_positions()), ("rollouts", draw_rollouts())):
+        plots.save(figure, ROOT / "images" / f"{name}.png")

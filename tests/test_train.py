@@ -315,7 +315,7 @@ def test_a_run_of_digits(run, colours, tmp_path):
 
 
 def test_a_run_of_before_there_were_presets_goes_on(run, tmp_path):
-    assert run("--epochs", "2", "--test-crops", "5")[0] == 0
+    assert run("--epochs", "2", "--test-crops", "5", "--muon", "0")[0] == 0
     whole = load_model(tmp_path / "run")[0].state_dict()
     file = tmp_path / "run" / "settings.json"
     stored = json.loads(file.read_text())
@@ -337,6 +337,24 @@ def test_a_run_of_before_there_were_presets_goes_on(run, tmp_path):
     ({"model": "Q/16"}, 2e-3), ({"weights": "runs/mine"}, 5e-4), ({"lr": 0.1}, 0.1)], ids=str)
 def test_the_learning_rate_falls_with_the_width(colours, options, lr):
     assert complete(options, data_setup.load(colours), torch.device("cpu")).lr == pytest.approx(lr)
+
+
+@pytest.mark.parametrize("options, muon", [
+    ({}, 0.02), ({"hidden_size": 129}, 0), ({"model": "B/16"}, 0), ({"weights": "runs/mine"}, 0), ({"shard": True}, 0),
+    ({"muon": 0.0}, 0), ({"model": "B/16", "muon": 0.01}, 0.01)], ids=str)
+def test_new_weights_of_small_models_are_trained_by_muon(monkeypatch, options, muon):
+    monkeypatch.setattr(torch.optim, "Muon", object, raising=False)
+    cpu = torch.device("cpu")
+    assert complete(options, data_of(2000), cpu).muon == muon
+    if "muon" not in options:
+        monkeypatch.delattr(torch.optim, "Muon")  # as in PyTorch before 2.9
+        assert complete(options, data_of(2000), cpu).muon == 0
+
+
+def test_small_images_are_read_without_further_processes():
+    cpu = torch.device("cpu")
+    assert complete({}, data_of(20), cpu).num_workers == 0
+    assert complete({"image_size": 96}, data_of(20), cpu).num_workers == min(os.cpu_count(), 8)
 
 
 def test_wilson_interval():

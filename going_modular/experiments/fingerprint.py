@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from going_modular import drawn, engine
+from going_modular import config, drawn, engine, train
 from going_modular.data_setup import ArrayImages, ImageData
 from going_modular.experiments import MEASURED, architecture, data_scale, recipe_parts
 from going_modular.recipe import Recipe
@@ -69,12 +69,23 @@ def of_data_scale() -> list[float]:
     return losses
 
 
+def of_few_photos() -> list[float]:
+    """Training and test loss of the command's settings for few photos (notebook 11)."""
+    data = few_pictures("drawn10")
+    options = config.complete({"epochs": 1, "repeats": 3, "muon": config.MUON, "seed": 0}, data, CPU)
+    torch.manual_seed(options.seed)
+    model = train.build_model(options, len(data.class_names))
+    last = train.build_trainer(model, data, options, CPU).fit()[-1]
+    return [last["train_loss"], last["test_loss"]]
+
+
 # The name of a log -> its fingerprint, and the command that makes the log again.
 EXPERIMENTS: dict[str, tuple[Callable[[], list[float]], str]] = {
     "recipe_parts": (of_recipe_parts,
                      "python -m benchmarks.recipe_parts --data drawn_things --seeds 0 1 2 3 4"),
     "architecture": (of_architecture, "python -m benchmarks.architecture"),
     "data_scale": (of_data_scale, "python -m benchmarks.data_scale"),
+    "few_photos": (of_few_photos, "python -m benchmarks.few_photos --data FOLDER, and again with --write"),
 }
 STORED = MEASURED / "fingerprints.json"
 
