@@ -139,6 +139,7 @@ VARIANTS = {
     "AdamW": Variant("AdamW for all weights", "--muon 0"),
     "decay 0.1": Variant("a fifth of the weight decay", "--weight-decay 0.1"),
     "decay 1": Variant("twice the weight decay", "--weight-decay 1"),
+    "all photos": Variant("one photo of each class held out in place of a tenth", "--hold-out 0.01"),
     "rate 0.01": Variant("Muon's learning rate halved", "--muon 0.01"),
     "rate 0.04": Variant("Muon's learning rate doubled", "--muon 0.04"),
     "wide positions": Variant("position embeddings that begin 20 times as wide",

@@ -134,10 +134,11 @@ def from_weights_text() -> str:
         each = ", ".join(f"{value:.3f}" for value in accuracy["each"])
         lines.append(f"| {name} | **{accuracy['mean']:.3f}** | {accuracy['std']:.3f} | {each} | "
                      f"{row['train_seconds']['mean']:.0f} s |")
-    own = log("trained_food98")
+    own, main = log("trained_food98"), log("main_job_photos")["vit"]
     return "\n".join(lines) + (
         f"\n\n{values['train_images']} photos of pizza, steak and sushi to train, {values['test_images']} to test, "
-        f"each way trained on {2 * 50 * values['train_images']:,} images (the main job takes 45,000). `food98` has "
+        "each way shown each photo that was not held out 100 times (the main job does so "
+        f"{main['epochs'] * main['settings']['repeats']} times). `food98` has "
         f"{own['parameters'] / 1e6:.1f}M parameters and was trained on {own['train_images']:,} photos of the "
         f"{len(own['class_names'])} other dishes of Food-101 at 64 px for {own['epochs']} epochs, on one thread of a "
         f"machine that did other work as well; of {own['test_images']:,} test photos of these dishes it names "
