@@ -195,6 +195,16 @@ def test_framed_patches_lie_where_they_are_counted():
     assert axis.patches[0].get_bbox().bounds == (2, 1, 1, 1)  # patch 6 of 4 x 4: second row, third column
 
 
+def test_gains_have_the_largest_mean_on_top_and_a_dot_for_each_pair():
+    axis = diagrams.gains({"best": [0.1, 0.3], "worst": [-0.2, 0.0], "none": [0.0, 0.02]}, "gain").axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["worst", "none", "best"]
+    dots = {round(float(y)): x for line in axis.lines if line.get_marker() == "o" for x, y in [
+        (line.get_xdata().tolist(), line.get_ydata()[0])]}
+    means = {round(float(line.get_ydata()[0])): float(line.get_xdata()[0])
+             for line in axis.lines if line.get_marker() == "D"}
+    assert dots[2] == [0.1, 0.3] and means == pytest.approx({0: -0.1, 1: 0.01, 2: 0.2})
+
+
 def test_channel_histograms_count_each_pixel_once():
     images = torch.rand(2, 3, 4, 5)
     left, right = diagrams.channel_histograms({"before": images, "after": images * 2 - 1}).axes

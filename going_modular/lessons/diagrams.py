@@ -1053,6 +1053,27 @@ def bars(values: Mapping[str, float], text: str, label: str) -> Figure:
     return figure
 
 
+def gains(rows: Mapping[str, Sequence[float]], label: str) -> Figure:
+    """Gains over one and the same row, largest mean first: a grey dot for each pair of trainings,
+    and in blue their mean with its standard error.
+
+    label: what the values are, with their unit.
+    """
+    names = sorted(rows, key=lambda name: float(np.mean(rows[name])))
+    figure, axis = plt.subplots(figsize=(9, 0.9 + 0.34 * len(names)), layout="constrained")
+    axis.axvline(0, color=INK, linewidth=1)
+    for place, name in enumerate(names):
+        each = np.asarray(rows[name])
+        axis.plot(each, [place] * len(each), "o", color=GREY, alpha=0.6, markersize=5)
+        axis.errorbar(each.mean(), place, xerr=each.std(ddof=1) / len(each) ** 0.5, fmt="D",
+                      color=BLUE, capsize=4, markersize=6)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel=label)
+    axis.grid(axis="x", alpha=0.3)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
 def patches_in_memory(image: np.ndarray, patches: np.ndarray) -> Figure:
     """A 4 x 4 image of numbered pixels, each in the colour of its 2 x 2 patch, and its 16 numbers
     in two orders: as they lie in memory, and as `patches` has them."""
