@@ -29,8 +29,8 @@ MODELS = {
     "seven_dishes": (
         "seven drawn dishes",
         "--model Mini --hidden-size 64 --heads 4 --mlp-size 256 --patch-size 8 --image-size 48 --epochs 20 "
-        "--hold-out 0.02"),
-    "drawn_food": ("drawn pizza, steak and sushi", "--model Mini --image-size 64"),
+        "--hold-out 0.02 --muon 0"),
+    "drawn_food": ("drawn pizza, steak and sushi", "--model Mini --image-size 64 --muon 0"),
     "food98": (
         "98 classes of Food-101, 64 px",
         "--model Mini --image-size 64 --min-scale 0.35 --muon 0.02 --hold-out 0.02 --batch-size 128 --epochs 22"),
