@@ -179,7 +179,8 @@ def time_to_accuracy_text() -> str:
         "augmentation, schedule or weight decay. Both are tested after each epoch, and a time is "
         "that of the first test that shows an accuracy: with few test images, the more tests the "
         "more luck. Our seconds contain the tests, those of the plain loop do not. CIFAR-100 is "
-        "here its first 20 classes, with the model and the recipe of `benchmarks.cifar100`. A schedule pays at its "
+        "here its first 20 classes, in the split of the section on it, with the model and recipe of "
+        "`benchmarks.cifar100`. A schedule pays at its "
         "end: on the way there the plain loop can be ahead. "
         + " ".join(f"{name}: {measured_on(row, 'time_to_accuracy')}" for name, row in values["rows"].items()))
 
