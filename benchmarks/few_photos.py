@@ -146,6 +146,7 @@ VARIANTS = {
                               model=lambda model: nn.init.normal_(model.position_embedding, std=0.4)),
     "waves": Variant("position embeddings that begin as sine and cosine", model=waves),
     "mimetic": Variant("mimetic initialisation (Trockman and Kolter, 2023)", model=mimetic),
+    "wider": Variant("a hidden size of 128 in place of 96", "--hidden-size 128 --heads 4 --mlp-size 512"),
     "mean": Variant("the mean of all patches in place of the class token", "--pool mean"),
     "EMA": Variant("running average of the weights", "--ema 0.99"),
     "no mixup": Variant("without mixup", "--mixup 0"),
