@@ -5,7 +5,7 @@ python -m benchmarks.few_photos --run runs/few_photos --write   ->  going_modula
 
 FOLDER holds train/CLASS/ and test/CLASS/ of many classes, such as Food-101 without the three dishes. A triple is three
 of them (benchmarks.recipe_search), 75 photos of each to train and up to 400 others to score. The recipe was chosen on
-triples 0 to 3, and its accuracy is told on 4 to 8, which chose nothing. Every variant but "long" is trained on as many
+triples 0 to 3, and its accuracy is told on 4 to 8, which chose nothing. All variants are trained on as many
 images. Runs are kept in --run, one file each: the command can be stopped and given again, and several may run at once.
 --cost, with nothing beside it, measures how long a variant takes beside the recipe; --write writes the log.
 """
@@ -20,19 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torchvision.transforms import v2
 
 from benchmarks.common import log_of, write_measured
 from benchmarks.main_job import summary
 from benchmarks.recipe_search import lay_out
 from going_modular import config, data_setup, train
-from going_modular.experiments.cnn import cnn, matching_width
-from going_modular.paper import masked
-from going_modular.paper.positions import sinusoidal_positions
 from going_modular.trainer import Trainer
-from going_modular.vit import MultiheadSelfAttention, ViT, count_parameters
+from going_modular.vit import MultiheadSelfAttention, ViT
 
 CHOSEN_ON, TOLD_ON = (0, 1, 2, 3), (4, 5, 6, 7, 8)
 SETTINGS = "--model Mini --image-size 64 --epochs 3 --repeats 67".split()
@@ -42,14 +37,12 @@ SETTINGS = "--model Mini --image-size 64 --epochs 3 --repeats 67".split()
 class Variant:
     """Something that was tried in place of the recipe, or with it.
 
-    options: of going_modular.train. model: changes the model before its optimizer is built. trainer: changes the
-    trainer before it begins.
+    options: of going_modular.train. model: changes the model before its optimizer is built.
     """
 
     what: str
     options: str = ""
     model: Callable[[ViT], object] | None = None
-    trainer: Callable[[Trainer], object] | None = None
 
 
 def factors(noise: float, identity: float, size: int, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,14 +65,6 @@ def mimetic(model: ViT) -> None:
         layer.out.weight.copy_(out.T)
 
 
-@torch.no_grad()
-def waves(model: ViT) -> None:
-    """Positions begin as sine and cosine of the row, and of the column."""
-    rows, columns = (sinusoidal_positions(count, model.settings["hidden_size"] // 2) for count in model.grid)
-    both = torch.cat([rows.repeat_interleave(len(columns), 0), columns.repeat(len(rows), 1)], dim=1)
-    model.position_embedding[0, -len(both):] = 0.5 * both
-
-
 class ConvolutionalStem(nn.Module):
     """Two convolutions of stride 2 before patches of a quarter of the size: the hybrid of Section 3.1, in small."""
 
@@ -94,71 +79,18 @@ class ConvolutionalStem(nn.Module):
         return self.projection(self.stem(images)).flatten(2).transpose(1, 2)
 
 
-def cutmix_too(trainer: Trainer) -> None:
-    """Half of the batches are cut together in place of mixed."""
-    mixup, cutmix = trainer.mixup, v2.CutMix(num_classes=len(trainer.description["class_names"]))
-    trainer.mixup = lambda images, labels: (cutmix if torch.rand(()) < 0.5 else mixup)(images, labels)
-
-
-def taught(trainer: Trainer) -> None:
-    """A CNN of as many parameters is trained first, on two thirds as many images; its answer is half of each label."""
-    classes = len(trainer.description["class_names"])
-    torch.manual_seed(trainer.recipe.seed)
-    teacher = cnn(classes, matching_width(classes, count_parameters(trainer.model)))
-    optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3, weight_decay=0.05)
-    epochs = 2
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, epochs * len(trainer.loaders["train"]))
-    mixup = trainer.mixup
-    for epoch in range(epochs):
-        trainer.batches.set_epoch(1000 + epoch, 0)
-        for images, labels in trainer.loaders["train"]:
-            images, labels = mixup(images, labels)
-            F.cross_entropy(teacher(images), labels, label_smoothing=0.1).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-    teacher.eval()
-
-    def softened(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        images, labels = mixup(images, labels)
-        with torch.no_grad():
-            return images, (labels + teacher(images).softmax(dim=-1)) / 2
-
-    trainer.mixup = softened
-
-
-def masked_first(trainer: Trainer) -> None:
-    """Masked patch prediction comes first, on a third as many views of the same photos."""
-    task = masked.MaskedPatchPrediction(trainer.model)
-    trainer.batches.set_epoch(1000, 0)
-    masked.train(task, trainer.loaders["train"], epochs=1, lr=2e-3, device=trainer.device)
-
-
 VARIANTS = {
     "recipe": Variant("the recipe, `--preset few`"),
     "AdamW": Variant("AdamW for all weights", "--muon 0"),
     "decay 0.1": Variant("a fifth of the weight decay", "--weight-decay 0.1"),
     "decay 1": Variant("twice the weight decay", "--weight-decay 1"),
     "all photos": Variant("one photo of each class held out in place of a tenth", "--hold-out 0.01"),
-    "rate 0.01": Variant("Muon's learning rate halved", "--muon 0.01"),
-    "rate 0.04": Variant("Muon's learning rate doubled", "--muon 0.04"),
-    "wide positions": Variant("position embeddings that begin 20 times as wide",
-                              model=lambda model: nn.init.normal_(model.position_embedding, std=0.4)),
-    "waves": Variant("position embeddings that begin as sine and cosine", model=waves),
     "mimetic": Variant("mimetic initialisation (Trockman and Kolter, 2023)", model=mimetic),
-    "wider": Variant("a hidden size of 128 in place of 96", "--hidden-size 128 --heads 4 --mlp-size 512"),
-    "mean": Variant("the mean of all patches in place of the class token", "--pool mean"),
-    "EMA": Variant("running average of the weights", "--ema 0.99"),
-    "no mixup": Variant("without mixup", "--mixup 0"),
-    "CutMix": Variant("CutMix in half of the batches", trainer=cutmix_too),
-    "taught": Variant("a CNN of as many parameters as teacher, trained first", trainer=taught),
-    "masked": Variant("masked patch prediction on the same photos first", trainer=masked_first),
     "stem": Variant("a convolutional stem before the patches (the hybrid of Section 3.1)",
                     model=lambda model: setattr(model, "patch_embedding", ConvolutionalStem(model))),
     "drawings": Variant("pre-trained on 2,400 drawings of food, and no photo", "--weights drawn_food --lr 0.001"),
     "drawings, Muon": Variant("pre-trained on the same drawings, then Muon as from scratch",
                               "--weights drawn_food --muon 0.02 --lr 0.002"),
-    "long": Variant("twice as many images", "--repeats 134"),
 }
 
 
@@ -176,10 +108,7 @@ def build(variant: Variant, folder: Path, shrunk: int = 1) -> Trainer:
     model = train.build_model(settings, len(data.class_names), trained)
     if variant.model:
         variant.model(model)
-    trainer = train.build_trainer(model, data, settings, device)
-    if variant.trainer:
-        variant.trainer(trainer)
-    return trainer
+    return train.build_trainer(model, data, settings, device)
 
 
 def run(name: str, source: Path, triple: int) -> dict:
