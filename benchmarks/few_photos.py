@@ -88,8 +88,8 @@ VARIANTS = {
     "mimetic": Variant("mimetic initialisation (Trockman and Kolter, 2023)", model=mimetic),
     "stem": Variant("a convolutional stem before the patches (the hybrid of Section 3.1)",
                     model=lambda model: setattr(model, "patch_embedding", ConvolutionalStem(model))),
-    "drawings": Variant("pre-trained on 2,400 drawings of food, and no photo", "--weights drawn_food --lr 0.001"),
-    "drawings, Muon": Variant("pre-trained on the same drawings, then Muon as from scratch",
+    "drawings": Variant("pre-trained on 2,400 drawings of food, then AdamW", "--weights drawn_food --lr 0.001"),
+    "drawings, Muon": Variant("pre-trained on 2,400 drawings of food, then the recipe",
                               "--weights drawn_food --muon 0.02 --lr 0.002"),
 }
 

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from benchmarks import scorecard
 from benchmarks.common import log
 from going_modular import config, data_setup, train, vit
+from going_modular.experiments import MEASURED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -177,6 +178,15 @@ def test_the_accuracies_that_notebook_13_quotes_are_those_of_the_logs():
     said = "\n".join("".join(cell["source"]) for cell in cells)
     for name, row in log("table7")["results"]["fine-tuning"].items():
         assert re.search(rf"{name}\b[^.,]* {row['test_accuracy']['mean']:.3f}", said), name
+
+
+def test_the_accuracies_that_notebook_11_quotes_are_those_of_the_log():
+    cells = json.loads((ROOT / "notebooks" / "11_ablations.ipynb").read_text())["cells"]
+    text = next("".join(cell["source"]) for cell in cells if cell["id"] == "few-read")
+    told = json.loads((MEASURED / "few_photos.json").read_text())["told_on"]["variants"]
+    gain = told["AdamW"]["gain"]
+    assert all(f" {told[name]['test_accuracy']['mean']:.3f}" in text for name in ("recipe", "AdamW"))
+    assert f"{-100 * gain['mean']:.1f} points with a standard error of {100 * gain['standard_error']:.1f}" in text
 
 
 def test_the_requirements_are_ranges_without_an_index():
