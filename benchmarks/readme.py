@@ -20,7 +20,8 @@ def main_job_text(name: str) -> str:
     simple = values["simple"]
     rows = [("Vision Transformer, `python -m going_modular.train`", values["vit"])]
     if cnn := values.get("cnn"):
-        rows.append((f"CNN of {cnn['parameters'] / 1e6:.1f}M parameters, same time and recipe", cnn))
+        rows.append((f"CNN of {cnn['parameters'] / 1e6:.1f}M parameters, same time and recipe, AdamW for all weights",
+                     cnn))
     lines = ["| | test accuracy, mean | standard deviation | each seed | training, mean |", "|---|---|---|---|---|"]
     for title, row in rows:
         accuracy = row["test_accuracy"]
@@ -77,7 +78,7 @@ def mnist_text() -> str:
     values = log("mnist")
     lines = ["| | test accuracy, mean | each seed | mean F1 | test loss | parameters | training, mean |",
              "|---|---|---|---|---|---|---|"]
-    rows = {"Vision Transformer": values["vit"], "CNN, same time and recipe": values.get("cnn")}
+    rows = {"Vision Transformer": values["vit"], "CNN, same time and recipe, AdamW for all weights": values.get("cnn")}
     for title, row in rows.items():
         if row is None:  # not measured yet
             continue
