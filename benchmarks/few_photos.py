@@ -5,8 +5,9 @@ python -m benchmarks.few_photos --run runs/few_photos --write   ->  going_modula
 
 FOLDER holds train/CLASS/ and test/CLASS/ of many classes, such as Food-101 without the three dishes. A triple is three
 of them (benchmarks.recipe_search), 75 photos of each to train and up to 400 others to score. The recipe was chosen on
-triples 0 to 3, and its accuracy is told on 4 to 8, which chose nothing. All variants are trained on as many
-images. Runs are kept in --run, one file each: the command can be stopped and given again, and several may run at once.
+triples 0 to 3, and its accuracy is told on 4 to 8, which chose nothing. All variants show each photo that is not held
+out as often. Runs are kept in --run, one file each: the command can be stopped and given again, and several may run at
+once.
 --cost, with nothing beside it, measures how long a variant takes beside the recipe; --write writes the log.
 """
 import argparse
