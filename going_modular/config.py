@@ -141,7 +141,8 @@ class Config(Recipe):
                          per_call=True)
     precision: str = option(
         "of matrix products and attention in training: fp32, fp16, bf16, or auto: bf16 on NVIDIA's "
-        "GPUs since Ampere, fp16 on older ones, fp32 elsewhere", "auto", per_call=True)
+        "GPUs since Ampere and, for models at least as wide as Ti, on CPUs that have instructions "
+        "for it (AVX512-BF16, AMX), fp16 on older GPUs, fp32 elsewhere", "auto", per_call=True)
     compile: bool = option("use torch.compile", False, per_call=True)
 
     output: Path | None = option(

@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+BFLOAT16_FROM = 192  # the hidden size from which it pays on a CPU that computes in it
 
 
 def option(
@@ -162,18 +163,29 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
         1 + math.cos(math.pi * (step - warmup_steps) / max(total_steps - warmup_steps, 1)))
 
 
-def computing_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU has instructions for products in bfloat16; the others only emulate it."""
+    # Older versions of PyTorch do not tell.
+    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+
+
+def computing_dtype(
+    device: torch.device, precision: str = "auto", hidden_size: int = 0,
+) -> torch.dtype:
     """The type in which matrix products and attention are computed in training.
 
     precision: fp32, fp16, bf16, or auto: bfloat16 on NVIDIA's GPUs since Ampere, float16 on older
-    ones such as the T4, which only emulate bfloat16, and float32 on other devices.
+    ones such as the T4, which only emulate bfloat16; on a CPU with instructions for it bfloat16
+    where hidden_size is at least BFLOAT16_FROM; and float32 elsewhere.
     Raises ValueError for another precision.
     """
     if precision == "auto":
-        if device.type != "cuda":
-            return torch.float32
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if has_bf16 else torch.float16
+        if device.type == "cuda":
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if has_bf16 else torch.float16
+        wide = device.type == "cpu" and hidden_size >= BFLOAT16_FROM
+        return torch.bfloat16 if wide and cpu_has_bfloat16() else torch.float32
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
     return PRECISIONS[precision]

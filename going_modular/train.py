@@ -68,11 +68,13 @@ def build_model(options: Config, num_classes: int, trained: ViT | None = None) -
     return model
 
 
-def seconds_of_a_step(model: ViT, batch_size: int, device: torch.device) -> float:
+def seconds_of_a_step(
+    model: ViT, batch_size: int, device: torch.device, dtype: torch.dtype,
+) -> float:
     """About how long a step takes, from below: its multiply-adds, at the speed that this device has
-    in the product of two matrices."""
+    in the product of two matrices of this type."""
     side = 512
-    matrix, times = torch.ones(side, side, device=device), []
+    matrix, times = torch.ones(side, side, device=device, dtype=dtype), []
     for _ in range(3):  # the first one also starts threads, or loads a kernel
         start = time.perf_counter()
         (matrix @ matrix).sum().item()  # which waits for the device
@@ -451,13 +453,14 @@ def train(given: dict[str, Any]) -> None:
     model = build_model(options, len(data.class_names), pretrained)
     # Of an address or a part of a file, what a folder may be called.
     name = options.model or re.sub(r"[^\w.-]+", "-", Path(str(options.weights)).name)
-    precision = str(computing_dtype(device, options.precision)).removeprefix("torch.")
-    tell(f"{options.model or options.weights} on {device} in {precision}: "
+    dtype = computing_dtype(device, options.precision, model.settings["hidden_size"])
+    tell(f"{options.model or options.weights} on {device} in {str(dtype).removeprefix('torch.')}: "
          f"{count_parameters(model):,} parameters, "
          f"{count_macs(model) / 1e6:,.0f} million multiply-adds for "
          f"{in_pixels(options.image_size)} px")
     # On a CUDA GPU the memory ends before a step takes so long.
-    seconds = 0.0 if device.type == "cuda" else seconds_of_a_step(model, options.batch_size, device)
+    seconds = 0.0 if device.type == "cuda" else seconds_of_a_step(
+        model, options.batch_size, device, dtype)
     if seconds > 60:
         tell(f"a step takes about {seconds / 60:,.0f} minutes here, and no line comes before the "
              "first epoch is over: larger patches, smaller images or a smaller model are faster")

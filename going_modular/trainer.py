@@ -192,7 +192,8 @@ class Trainer:
         self.description: dict[str, Any] = {
             "class_names": list(class_names), "architecture": getattr(model, "settings", {}),
             "settings": settings or {}}
-        self.dtype = computing_dtype(device, precision)
+        self.dtype = computing_dtype(
+            device, precision, self.description["architecture"].get("hidden_size", 0))
         self.scaler = grad_scaler(device, self.dtype)
         self.quiet = quiet
         # Sharding comes before `to`: it moves one block after the other to the device, so that the

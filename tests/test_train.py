@@ -600,7 +600,7 @@ def test_a_console_that_knows_few_letters_and_readers_that_go_away_cost_nothing(
 
 
 def test_a_step_that_takes_minutes_is_told_before_it_begins(run, monkeypatch):
-    monkeypatch.setattr(train, "seconds_of_a_step", lambda model, batch_size, device: 30.0 * batch_size)
+    monkeypatch.setattr(train, "seconds_of_a_step", lambda model, batch_size, device, dtype: 30.0 * batch_size)
     said = "a step takes about 4 minutes here"
     status, out, _ = run("--epochs", "1")
     assert status == 0 and said in out and out.index(said) < out.index("epoch   1/1")
@@ -611,7 +611,7 @@ def test_the_time_of_a_step_follows_the_speed_of_the_device(monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr("time.perf_counter", lambda: 0.1 * next(ticks))  # 512^3 multiply-adds take 0.1 s
     model = ViT.from_variant("Mini/8", image_size=64)
-    assert train.seconds_of_a_step(model, 20, torch.device("cpu")) == pytest.approx(
+    assert train.seconds_of_a_step(model, 20, torch.device("cpu"), torch.float32) == pytest.approx(
         60 * count_macs(model) / 512**3 * 0.1)
 
 

@@ -327,6 +327,23 @@ def test_precision_follows_the_card(monkeypatch):
         computing_dtype(cpu, "int8")
 
 
+@pytest.mark.parametrize("instructions, dtype", [
+    ({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True, "avx512_bf16": False}, torch.bfloat16),
+    ({"avx512_f": True, "avx512_bf16": False}, torch.float32), (None, torch.float32)])
+def test_a_cpu_that_computes_in_bfloat16_does_so_for_models_that_gain(monkeypatch, make, instructions, dtype):
+    if instructions is None:  # a PyTorch that does not tell
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
+    cpu = torch.device("cpu")
+    assert computing_dtype(cpu, hidden_size=192) == dtype
+    assert computing_dtype(cpu, hidden_size=191) == computing_dtype(cpu) == torch.float32
+    assert computing_dtype(cpu, "fp32", hidden_size=768) == torch.float32
+    assert computing_dtype(torch.device("mps"), hidden_size=768) == torch.float32
+    monkeypatch.setattr("going_modular.recipe.BFLOAT16_FROM", 8)
+    assert make().dtype == dtype  # the trainer tells the size of its model
+
+
 def test_autocast_computes_in_its_type():
     layer, x = nn.Linear(64, 2), torch.randn(3, 64)
     with autocast(torch.device("cpu"), torch.float32):

@@ -119,7 +119,7 @@ def train(
     recipe = Recipe(epochs=epochs, lr=lr)
     optimizer = recipe.optimizer(task)
     schedule = recipe.schedule(optimizer, epochs * len(loader))
-    dtype = computing_dtype(device)
+    dtype = computing_dtype(device, hidden_size=task.vit.settings["hidden_size"])
     scaler = grad_scaler(device, dtype)
     losses = []
     for epoch in range(epochs):
