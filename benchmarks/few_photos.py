@@ -21,14 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torchvision.transforms import v2
 
 from benchmarks.common import log_of, write_measured
 from benchmarks.main_job import summary
 from benchmarks.recipe_search import lay_out
 from going_modular import config, data_setup, train
+from going_modular.experiments.cnn import cnn, matching_width
+from going_modular.paper import masked
+from going_modular.paper.positions import sinusoidal_positions
 from going_modular.trainer import Trainer
-from going_modular.vit import MultiheadSelfAttention, ViT
+from going_modular.vit import MultiheadSelfAttention, ViT, count_parameters
 
 CHOSEN_ON, TOLD_ON = (0, 1, 2, 3), (4, 5, 6, 7, 8)
 SETTINGS = "--model Mini --image-size 64 --epochs 3 --repeats 67".split()
@@ -38,12 +43,14 @@ SETTINGS = "--model Mini --image-size 64 --epochs 3 --repeats 67".split()
 class Variant:
     """Something that was tried in place of the recipe, or with it.
 
-    options: of going_modular.train. model: changes the model before its optimizer is built.
+    options: of going_modular.train. model: changes the model before its optimizer is built. trainer: changes the
+    trainer before it begins.
     """
 
     what: str
     options: str = ""
     model: Callable[[ViT], object] | None = None
+    trainer: Callable[[Trainer], object] | None = None
 
 
 def factors(noise: float, identity: float, size: int, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,6 +73,35 @@ def mimetic(model: ViT) -> None:
         layer.out.weight.copy_(out.T)
 
 
+@torch.no_grad()
+def waves(model: ViT, amplitude: float = 0.5) -> None:
+    """Positions begin as sine and cosine of the row, and of the column."""
+    rows, columns = (sinusoidal_positions(count, model.settings["hidden_size"] // 2) for count in model.grid)
+    both = torch.cat([rows.repeat_interleave(len(columns), 0), columns.repeat(len(rows), 1)], dim=1)
+    model.position_embedding[0, -len(both):] = amplitude * both
+
+
+@torch.no_grad()
+def impulse(model: ViT) -> None:
+    """Each head begins with a look at one place beside each patch, as a convolution does, and the heads of the model
+    at all nine in turn (Cordonnier et al., 2020, and the impulse initialisation of arXiv 2505.19985): the scores are
+    minus half the squared distance to that place, a product of wide random positions."""
+    size, (rows, columns) = model.settings["hidden_size"], model.grid
+    waves(model, amplitude=1.0)
+    read = torch.linalg.pinv(F.layer_norm(model.position_embedding[0, 1:], [size]), rtol=0.1)  # [D, N]
+    places = torch.cartesian_prod(*(torch.arange(count) - (count - 1) / 2 for count in (rows, columns)))
+    steps = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2)).float()
+    layers = [module for module in model.modules() if isinstance(module, MultiheadSelfAttention)]
+    for number, layer in enumerate(layers):
+        queries, keys, _ = layer.qkv.weight.chunk(3)
+        for head, start in enumerate(range(0, size, layer.head_size)):
+            step = steps[(number * (size // layer.head_size) + head) % len(steps)]
+            scores = (places + step) @ places.T - places.square().sum(-1) / 2
+            u, s, v = torch.linalg.svd(read @ scores @ read.T * layer.head_size**0.5)
+            rank = slice(start, start + layer.head_size)
+            queries[rank], keys[rank] = (u * s.sqrt()).T[: layer.head_size], (v * s.sqrt()[:, None])[: layer.head_size]
+
+
 class ConvolutionalStem(nn.Module):
     """Two convolutions of stride 2 before patches of a quarter of the size: the hybrid of Section 3.1, in small."""
 
@@ -80,6 +116,85 @@ class ConvolutionalStem(nn.Module):
         return self.projection(self.stem(images)).flatten(2).transpose(1, 2)
 
 
+class RelativePositions(nn.Module):
+    """An extra loss: from the outputs of two patches, tell how far apart their places are (Liu et al., 2021).
+
+    It stands before the model in the trainer, and adds its gradient to that of the logits.
+    """
+
+    def __init__(self, model: ViT, pairs: int = 32, weight: float = 0.1):
+        super().__init__()
+        self.model, self.pairs, self.weight = model, pairs, weight
+        self.places = torch.cartesian_prod(*(torch.arange(count) / count for count in model.grid))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        seen: dict[str, torch.Tensor] = {}
+        logits = self.model(images, intermediates=seen)
+        patches = seen["encoder"][:, -len(self.places):]
+        a, b = torch.randint(len(self.places), (2, self.pairs))
+        told = self.model.relative(torch.cat([patches[:, a], patches[:, b]], dim=-1))
+        loss = F.l1_loss(told, (self.places[a] - self.places[b]).expand_as(told))
+        return AddedLoss.apply(logits, self.weight * loss)
+
+
+class AddedLoss(torch.autograd.Function):
+    """Logits, unchanged; when they go back, a loss goes back with them."""
+
+    @staticmethod
+    def forward(context: object, logits: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(context: object, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return gradient, torch.ones(())
+
+
+def with_relative_positions(model: ViT) -> None:
+    """The small MLP of RelativePositions, which is trained with the model."""
+    size = model.settings["hidden_size"]
+    model.relative = nn.Sequential(nn.Linear(2 * size, size), nn.ReLU(), nn.Linear(size, 2))
+
+
+def cutmix_too(trainer: Trainer) -> None:
+    """Half of the batches are cut together in place of mixed."""
+    mixup, cutmix = trainer.mixup, v2.CutMix(num_classes=len(trainer.description["class_names"]))
+    trainer.mixup = lambda images, labels: (cutmix if torch.rand(()) < 0.5 else mixup)(images, labels)
+
+
+def taught(trainer: Trainer) -> None:
+    """A CNN of as many parameters is trained first, on two thirds as many images; its answer is half of each label."""
+    classes = len(trainer.description["class_names"])
+    torch.manual_seed(trainer.recipe.seed)
+    teacher = cnn(classes, matching_width(classes, count_parameters(trainer.model)))
+    optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3, weight_decay=0.05)
+    epochs = 2
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, epochs * len(trainer.loaders["train"]))
+    mixup = trainer.mixup
+    for epoch in range(epochs):
+        trainer.batches.set_epoch(1000 + epoch, 0)
+        for images, labels in trainer.loaders["train"]:
+            images, labels = mixup(images, labels)
+            F.cross_entropy(teacher(images), labels, label_smoothing=0.1).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+    teacher.eval()
+
+    def softened(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = mixup(images, labels)
+        with torch.no_grad():
+            return images, (labels + teacher(images).softmax(dim=-1)) / 2
+
+    trainer.mixup = softened
+
+
+def masked_first(trainer: Trainer) -> None:
+    """Masked patch prediction comes first, on a third as many views of the same photos."""
+    task = masked.MaskedPatchPrediction(trainer.model)
+    trainer.batches.set_epoch(1000, 0)
+    masked.train(task, trainer.loaders["train"], epochs=1, lr=2e-3, device=trainer.device)
+
+
 VARIANTS = {
     "recipe": Variant("the recipe, `--preset few`"),
     "AdamW": Variant("AdamW for all weights", "--muon 0"),
@@ -87,6 +202,15 @@ VARIANTS = {
     "decay 1": Variant("twice the weight decay", "--weight-decay 1"),
     "all photos": Variant("one photo of each class held out in place of a tenth", "--hold-out 0.01"),
     "mimetic": Variant("mimetic initialisation (Trockman and Kolter, 2023)", model=mimetic),
+    "impulse": Variant("heads that begin as a convolution (impulse initialisation)", model=impulse),
+    "waves": Variant("position embeddings that begin as sine and cosine", model=waves),
+    "deep": Variant("twice as many blocks", "--layers 8"),
+    "EMA": Variant("running average of the weights", "--ema 0.99"),
+    "CutMix": Variant("CutMix in half of the batches", trainer=cutmix_too),
+    "taught": Variant("a CNN of as many parameters as teacher, trained first", trainer=taught),
+    "relative": Variant("relative positions as an extra loss (Liu et al., 2021)", model=with_relative_positions,
+                        trainer=lambda trainer: setattr(trainer, "trained", RelativePositions(trainer.model))),
+    "masked": Variant("masked patch prediction on the same photos first", trainer=masked_first),
     "stem": Variant("a convolutional stem before the patches (the hybrid of Section 3.1)",
                     model=lambda model: setattr(model, "patch_embedding", ConvolutionalStem(model))),
     "drawings": Variant("pre-trained on 2,400 drawings of food, then AdamW", "--weights drawn_food --lr 0.001"),
@@ -109,7 +233,10 @@ def build(variant: Variant, folder: Path, shrunk: int = 1) -> Trainer:
     model = train.build_model(settings, len(data.class_names), trained)
     if variant.model:
         variant.model(model)
-    return train.build_trainer(model, data, settings, device)
+    trainer = train.build_trainer(model, data, settings, device)
+    if variant.trainer:
+        variant.trainer(trainer)
+    return trainer
 
 
 def run(name: str, source: Path, triple: int) -> dict:

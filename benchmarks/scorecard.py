@@ -195,7 +195,7 @@ def tables() -> list[Row]:
     tuned, untuned = means("fine_tuned", "seven_dishes", 210_000), means("fine_tuned", "ViT", 0)
     return [
         Row("Table 1", "sizes of Base, Large and Huge", "exactly",
-            "86,389,248, 306,560,000 and 632,404,480 parameters; the second is L/32, L/16 has 304M",
+            "86,389,248, 306,560,000 and 632,404,480 parameters; the second is of L/32, as L/16 has 304M",
             "86M, 307M, 632M", ("07_vit_base",), ("86,389,248", "306,560,000", "632,404,480", "304")),
         Row("Table 2", "ViT-H and ViT-L beside the best of 2020", "not",
             "the images are not public, and one training took years of a core of a TPU",

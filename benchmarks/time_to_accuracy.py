@@ -10,6 +10,7 @@ loop do not. What is told of an accuracy is when a test first shows it.
 import argparse
 import json
 import time
+from dataclasses import replace
 from itertools import accumulate
 
 import torch
@@ -42,10 +43,9 @@ def by_command(data: str, options: list[str], seed: int, device: torch.device) -
 def by_cifar100(epochs: int, seed: int, device: torch.device) -> tuple[dict, ImageData, ViT]:
     """The same by benchmarks.cifar100, on its first classes."""
     size, images = cifar100.CPU | {"classes": 20, "cnn": False, "evaluations": 60}, data_setup.load("cifar100")
-    images.class_names = images.class_names[: size["classes"]]
-    images.train, images.test = (cifar100.first_classes(part, size["classes"]) for part in (images.train, images.test))
-    kept, held_out = data_setup.split(images.train, 0.01, seed=0)
-    parts = {"train": kept, "val": held_out, "test": images.test}
+    parts = cifar100.parts_of(images, size["classes"])
+    images = replace(images, class_names=images.class_names[: size["classes"]], test=parts["test"],
+                     train=cifar100.first_classes(images.train, size["classes"]))
     results = cifar100.train(size, parts, images.class_names, epochs, seed, device)
     torch.manual_seed(seed)
     return results, images, ViT(image_size=32, num_classes=size["classes"], **size["model"])
