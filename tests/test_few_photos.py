@@ -3,6 +3,8 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from benchmarks import few_photos
 from going_modular.vit import ViT
@@ -28,6 +30,58 @@ def test_the_stem_makes_as_many_tokens_as_the_patches():
     few_photos.VARIANTS["stem"].model(model)
     assert model.embed(torch.zeros(2, 3, 16, 16)).shape == (2, 5, 24)
     assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
+
+
+@torch.no_grad()
+def test_impulse_weights_make_each_head_look_at_its_own_neighbour():
+    torch.manual_seed(0)
+    model = ViT(**SIZES | {"image_size": 64, "hidden_size": 96, "mlp_size": 96, "num_heads": 3})
+    few_photos.impulse(model)
+    nn.init.zeros_(model.patch_embedding.projection.weight)  # so that a token is its position
+    seen = {}
+    model(torch.zeros(1, 3, 64, 64), intermediates=seen)
+    places = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0))
+    inner = (1 <= places).all(1) & (places <= 6).all(1)
+    for head, step in enumerate([(-1, -1), (-1, 0), (-1, 1)]):
+        attention = seen["block00.attention"][0, head, 1:, 1:]
+        seen_there = (attention / attention.sum(-1, keepdim=True)) @ places - places
+        assert torch.allclose(seen_there[inner].mean(0), torch.tensor(step, dtype=torch.float), atol=0.4)
+
+
+def test_relative_positions_add_their_gradient_and_leave_the_logits_alone():
+    torch.manual_seed(0)
+    model = ViT(**SIZES)
+    few_photos.with_relative_positions(model)
+    images, labels = torch.randn(2, 3, 16, 16), torch.tensor([0, 2])
+    trained = few_photos.RelativePositions(model)
+    logits = trained(images)
+    assert torch.equal(logits, model(images))
+    F.cross_entropy(logits, labels).backward()
+    assert model.relative[0].weight.grad.norm() > 0 and model.blocks[0].mlp.hidden.weight.grad.norm() > 0
+    with_both, weight = model.head.weight.grad.clone(), model.blocks[0].mlp.hidden.weight.grad.clone()
+    model.zero_grad()
+    F.cross_entropy(model(images), labels).backward()
+    assert torch.allclose(with_both, model.head.weight.grad)  # the places are not told from the logits
+    assert not torch.allclose(weight, model.blocks[0].mlp.hidden.weight.grad)
+
+
+def test_waves_give_a_row_and_a_column_each_its_own_half():
+    model = ViT(**SIZES | {"image_size": 32})
+    few_photos.waves(model)
+    positions = model.position_embedding[0, 1:].view(4, 4, 24)
+    assert torch.equal(positions[:, :1, :12].expand(4, 4, 12), positions[..., :12])
+    assert torch.equal(positions[:1, :, 12:].expand(4, 4, 12), positions[..., 12:])
+    assert positions.abs().max() <= 0.5 < positions.abs().max() * 1.1
+
+
+@pytest.mark.parametrize("name", ["CutMix", "taught", "masked"])
+def test_a_variant_that_changes_the_trainer_learns(name, colours, monkeypatch):
+    monkeypatch.setattr(few_photos, "SETTINGS", "--image-size 16 --patch-size 8 --layers 1 --hidden-size 24 --heads 2 "
+                        "--mlp-size 24 --epochs 1 --repeats 3 --batch-size 8".split())
+    trainer = few_photos.build(few_photos.VARIANTS[name], colours)
+    images, labels = trainer.mixup(torch.randn(8, 3, 16, 16), torch.arange(8) % 3)
+    assert images.shape == (8, 3, 16, 16) and torch.allclose(labels.sum(1), torch.ones(8))
+    assert trainer.fit()[-1]["train_loss"] < 1.2
 
 
 def test_the_log_has_the_gains_of_the_variants_whose_runs_are_there(tmp_path):
