@@ -162,10 +162,11 @@ def cutmix_too(trainer: Trainer) -> None:
 
 
 def taught(trainer: Trainer) -> None:
-    """A CNN of as many parameters is trained first, on two thirds as many images; its answer is half of each label."""
+    """A CNN of a third of the parameters is trained first, on two thirds as many images; its answer is half of each
+    label."""
     classes = len(trainer.description["class_names"])
     torch.manual_seed(trainer.recipe.seed)
-    teacher = cnn(classes, matching_width(classes, count_parameters(trainer.model)))
+    teacher = cnn(classes, matching_width(classes, count_parameters(trainer.model) // 3))
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3, weight_decay=0.05)
     epochs = 2
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, epochs * len(trainer.loaders["train"]))
@@ -207,7 +208,7 @@ VARIANTS = {
     "deep": Variant("twice as many blocks", "--layers 8"),
     "EMA": Variant("running average of the weights", "--ema 0.99"),
     "CutMix": Variant("CutMix in half of the batches", trainer=cutmix_too),
-    "taught": Variant("a CNN of as many parameters as teacher, trained first", trainer=taught),
+    "taught": Variant("a small CNN as teacher, trained first", trainer=taught),
     "relative": Variant("relative positions as an extra loss (Liu et al., 2021)", model=with_relative_positions,
                         trainer=lambda trainer: setattr(trainer, "trained", RelativePositions(trainer.model))),
     "masked": Variant("masked patch prediction on the same photos first", trainer=masked_first),
