@@ -29,11 +29,11 @@ from benchmarks.common import log_of, write_measured
 from benchmarks.main_job import summary
 from benchmarks.recipe_search import lay_out
 from going_modular import config, data_setup, train
-from going_modular.experiments.cnn import cnn, matching_width
 from going_modular.paper import masked
 from going_modular.paper.positions import sinusoidal_positions
+from going_modular.teacher import add_teacher
 from going_modular.trainer import Trainer
-from going_modular.vit import MultiheadSelfAttention, ViT, count_parameters
+from going_modular.vit import MultiheadSelfAttention, ViT
 
 CHOSEN_ON, TOLD_ON = (0, 1, 2, 3), (4, 5, 6, 7, 8)
 SETTINGS = "--model Mini --image-size 64 --epochs 3 --repeats 67".split()
@@ -161,34 +161,6 @@ def cutmix_too(trainer: Trainer) -> None:
     trainer.mixup = lambda images, labels: (cutmix if torch.rand(()) < 0.5 else mixup)(images, labels)
 
 
-def taught(trainer: Trainer) -> None:
-    """A CNN of a third of the parameters is trained first, on two thirds as many images; its answer is half of each
-    label."""
-    classes = len(trainer.description["class_names"])
-    torch.manual_seed(trainer.recipe.seed)
-    teacher = cnn(classes, matching_width(classes, count_parameters(trainer.model) // 3))
-    optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3, weight_decay=0.05)
-    epochs = 2
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, epochs * len(trainer.loaders["train"]))
-    mixup = trainer.mixup
-    for epoch in range(epochs):
-        trainer.batches.set_epoch(1000 + epoch, 0)
-        for images, labels in trainer.loaders["train"]:
-            images, labels = mixup(images, labels)
-            F.cross_entropy(teacher(images), labels, label_smoothing=0.1).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-    teacher.eval()
-
-    def softened(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        images, labels = mixup(images, labels)
-        with torch.no_grad():
-            return images, (labels + teacher(images).softmax(dim=-1)) / 2
-
-    trainer.mixup = softened
-
-
 def masked_first(trainer: Trainer) -> None:
     """Masked patch prediction comes first, on a third as many views of the same photos."""
     task = masked.MaskedPatchPrediction(trainer.model)
@@ -208,7 +180,7 @@ VARIANTS = {
     "deep": Variant("twice as many blocks", "--layers 8"),
     "EMA": Variant("running average of the weights", "--ema 0.99"),
     "CutMix": Variant("CutMix in half of the batches", trainer=cutmix_too),
-    "taught": Variant("a small CNN as teacher, trained first", trainer=taught),
+    "taught": Variant("a small CNN as teacher, trained first", "--teacher"),
     "relative": Variant("relative positions as an extra loss (Liu et al., 2021)", model=with_relative_positions,
                         trainer=lambda trainer: setattr(trainer, "trained", RelativePositions(trainer.model))),
     "masked": Variant("masked patch prediction on the same photos first", trainer=masked_first),
@@ -235,6 +207,8 @@ def build(variant: Variant, folder: Path, shrunk: int = 1) -> Trainer:
     if variant.model:
         variant.model(model)
     trainer = train.build_trainer(model, data, settings, device)
+    if settings.teacher:
+        add_teacher(trainer)
     if variant.trainer:
         variant.trainer(trainer)
     return trainer
