@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from benchmarks.common import RESULTS, log, multiply_adds
+from benchmarks.common import log, multiply_adds
 from going_modular import drawn, plots, utils
 from going_modular.experiments import architecture, data_scale, recipe_parts
 from going_modular.paper import inspection
@@ -252,7 +252,8 @@ def figures() -> list[Row]:
     return [
         Row("Figure 1", "the whole model", "exactly", "drawn, with the shape at each layer: 197 tokens of 768 numbers",
             "", ("01_overview",), ("197", "768")),
-        Row("Figure 2", "VTAB in three groups", "not", "most of its 19 data sets are not in the package's reach", "ViT-H/14 ahead in two of three"),
+        Row("Figure 2", "VTAB in three groups", "not",
+            "most of its 19 data sets are not in the package's reach", "ViT-H/14 ahead in two of three"),
         Row("Figure 3", "fine-tuned accuracy by size of pre-training set", "in small",
             f"{gain('fine_tuned')}: the left end alone, the lines do not cross",
             "CNNs ahead from ImageNet, ViTs from JFT-300M", ("12_pretrain_and_finetune",)),
