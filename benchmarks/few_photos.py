@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,11 +29,11 @@ from benchmarks.common import log_of, write_measured
 from benchmarks.main_job import summary
 from benchmarks.recipe_search import lay_out
 from going_modular import config, data_setup, train
+from going_modular.experiments.cnn import cnn, matching_width
 from going_modular.paper import masked
 from going_modular.paper.positions import sinusoidal_positions
-from going_modular.teacher import add_teacher
 from going_modular.trainer import Trainer
-from going_modular.vit import MultiheadSelfAttention, ViT
+from going_modular.vit import MultiheadSelfAttention, ViT, count_parameters
 
 CHOSEN_ON, TOLD_ON = (0, 1, 2, 3), (4, 5, 6, 7, 8)
 SETTINGS = "--model Mini --image-size 64 --epochs 3 --repeats 67".split()
@@ -161,6 +161,24 @@ def cutmix_too(trainer: Trainer) -> None:
     trainer.mixup = lambda images, labels: (cutmix if torch.rand(()) < 0.5 else mixup)(images, labels)
 
 
+def taught(trainer: Trainer) -> None:
+    """A CNN of a third of the parameters is trained first, for two thirds of the epochs, and half of each label is then
+    what it answers: soft distillation as in DeiT (Touvron et al., 2021), without a distillation token."""
+    class_names, recipe = trainer.description["class_names"], trainer.recipe
+    torch.manual_seed(recipe.seed)
+    teacher = cnn(len(class_names), matching_width(len(class_names), count_parameters(trainer.model) // 3))
+    its_recipe = replace(recipe, epochs=max(1, round(2 / 3 * recipe.epochs)), muon=0.0)
+    Trainer(teacher, trainer.loaders["train"], its_recipe, trainer.device, class_names=class_names, quiet=True).fit()
+    mixup, teacher = trainer.mixup, teacher.eval()
+
+    def half_answered(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = mixup(images, labels)
+        with torch.no_grad():
+            return images, (labels + teacher(images).softmax(dim=-1)) / 2
+
+    trainer.mixup = half_answered
+
+
 def masked_first(trainer: Trainer) -> None:
     """Masked patch prediction comes first, on a third as many views of the same photos."""
     task = masked.MaskedPatchPrediction(trainer.model)
@@ -180,7 +198,7 @@ VARIANTS = {
     "deep": Variant("twice as many blocks", "--layers 8"),
     "EMA": Variant("running average of the weights", "--ema 0.99"),
     "CutMix": Variant("CutMix in half of the batches", trainer=cutmix_too),
-    "taught": Variant("a small CNN as teacher, trained first", "--teacher"),
+    "taught": Variant("a small CNN as teacher, trained first", trainer=taught),
     "relative": Variant("relative positions as an extra loss (Liu et al., 2021)", model=with_relative_positions,
                         trainer=lambda trainer: setattr(trainer, "trained", RelativePositions(trainer.model))),
     "masked": Variant("masked patch prediction on the same photos first", trainer=masked_first),
@@ -207,8 +225,6 @@ def build(variant: Variant, folder: Path, shrunk: int = 1) -> Trainer:
     if variant.model:
         variant.model(model)
     trainer = train.build_trainer(model, data, settings, device)
-    if settings.teacher:
-        add_teacher(trainer)
     if variant.trainer:
         variant.trainer(trainer)
     return trainer

@@ -139,9 +139,6 @@ class Config(Recipe):
         "models too large to train on one", False, per_call=True)
     device: str = option("cpu, cuda or mps; auto takes the fastest that computes", "auto",
                          per_call=True)
-    teacher: bool = option(
-        "train a small CNN first, for two thirds of the epochs, and make half of each label what it "
-        "answers (distillation): learns more from few images, in twice the time", False)
     precision: str = option(
         "of matrix products and attention in training: fp32, fp16, bf16, or auto: bf16 on NVIDIA's "
         "GPUs since Ampere and, for models at least as wide as Ti, on CPUs that have instructions "

@@ -24,7 +24,6 @@ from going_modular.config import Config
 from going_modular.paper import finetune
 from going_modular.predictions import views_of
 from going_modular.recipe import computing_dtype
-from going_modular.teacher import add_teacher
 from going_modular.trainer import Diverged, Stopped, Trainer, TrainingError
 from going_modular.utils import (
     CheckpointError,
@@ -40,7 +39,7 @@ from going_modular.utils import (
 from going_modular.vit import ViT, count_macs, count_parameters
 
 # The files of a run that are written atomically: what a killed process leaves of them is temporary.
-FILES = ("teacher.pt", "last.pt", "best.pt", "history.csv", "settings.json", "results.json")
+FILES = ("last.pt", "best.pt", "history.csv", "settings.json", "results.json")
 
 
 # ------------------------------------------------------------------------------
@@ -214,7 +213,7 @@ def stored_settings(options: dict[str, Any]) -> dict[str, Any]:
     folder = options["output"]
     try:
         # A run of an earlier version can be completed.
-        stored = {"muon": 0.0, "teacher": False, **json.loads((folder / "settings.json").read_text())}
+        stored = {"muon": 0.0, **json.loads((folder / "settings.json").read_text())}
         if isinstance(stored["image_size"], list):  # a pair, for which JSON has no other word
             stored["image_size"] = size_of(*map(int, stored["image_size"]))
         if "preset" not in stored:
@@ -475,8 +474,6 @@ def train(given: dict[str, Any]) -> None:
         trainer = build_trainer(model, data, options, device, output)
         if is_first and not options.resume:
             write_json(output / "settings.json", options.of_the_run())
-        if options.teacher:
-            tell(add_teacher(trainer, output / "teacher.pt"))
         # A new run has no last.pt, and neither has one that ended before its first checkpoint: the
         # latter starts again from the beginning.
         if distributed.from_first((output / "last.pt").exists()):

@@ -239,9 +239,8 @@ class Trainer:
                                          use_buffers=True)
         if recipe.mixup and not class_names:
             raise ValueError("mixup mixes labels: give the trainer the class_names")
-        # What a step does to a batch first. teacher.add_teacher adds the answers of a CNN to it.
-        self.mixup: Callable | None = (
-            v2.MixUp(alpha=recipe.mixup, num_classes=len(class_names)) if recipe.mixup else None)
+        self.mixup = (v2.MixUp(alpha=recipe.mixup, num_classes=len(class_names))
+                      if recipe.mixup else None)
 
         # One model under four names: `model` holds the weights, `trained` is what a step calls,
         # `final_model` is the result that is kept, `tested` is what is evaluated.
