@@ -85,7 +85,8 @@ def waves(model: ViT, amplitude: float = 0.5) -> None:
 def impulse(model: ViT) -> None:
     """Each head begins with a look at one place beside each patch, as a convolution does, and the heads of the model
     at all nine in turn (Cordonnier et al., 2020, and the impulse initialisation of arXiv 2505.19985): the scores are
-    minus half the squared distance to that place, a product of wide random positions."""
+    minus half the squared distance to that place, but for what the softmax does not see, read from positions that
+    begin as sines and cosines."""
     size, (rows, columns) = model.settings["hidden_size"], model.grid
     waves(model, amplitude=1.0)
     read = torch.linalg.pinv(F.layer_norm(model.position_embedding[0, 1:], [size]), rtol=0.1)  # [D, N]
@@ -195,7 +196,6 @@ VARIANTS = {
     "mimetic": Variant("mimetic initialisation (Trockman and Kolter, 2023)", model=mimetic),
     "impulse": Variant("heads that begin as a convolution (impulse initialisation)", model=impulse),
     "waves": Variant("position embeddings that begin as sine and cosine", model=waves),
-    "deep": Variant("twice as many blocks", "--layers 8"),
     "EMA": Variant("running average of the weights", "--ema 0.99"),
     "CutMix": Variant("CutMix in half of the batches", trainer=cutmix_too),
     "taught": Variant("a small CNN as teacher, trained first", trainer=taught),

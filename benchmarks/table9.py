@@ -3,7 +3,7 @@
 python -m benchmarks.table9 [--tasks NAME ...] [--seeds 0 1 2]  ->  benchmarks/results/table9.json
 
 Each task is trained by the recipe of the command at 64 pixels, from scratch and from the weights `food98`, on as many
-images; what chooses nothing is the test, of up to 2,000 images. The learning rate after pre-training is the one that
+images. The test set, of up to 2,000 images, chooses nothing. The learning rate after pre-training is the one that
 benchmarks.pretraining chose on three dishes, for all tasks the same, as the paper has one setting for all of VTAB.
 """
 import argparse
@@ -28,7 +28,7 @@ def task(name: str) -> ImageData:
     data = data_setup.load(name)
 
     def part(images: ImageSet, count: int) -> ImageSet:
-        return data_setup.split(images, min(1.0, count / len(images)), seed=0)[1] if count < len(images) else images
+        return data_setup.split(images, count / len(images), seed=0)[1] if count < len(images) else images
 
     return replace(data, train=part(data.train, TRAIN_IMAGES), test=part(data.test, TEST_IMAGES), image_size=None)
 

@@ -185,8 +185,15 @@ def test_the_accuracies_that_notebook_11_quotes_are_those_of_the_log():
     text = next("".join(cell["source"]) for cell in cells if cell["id"] == "few-read")
     told = json.loads((MEASURED / "few_photos.json").read_text())["told_on"]["variants"]
     gain = told["AdamW"]["gain"]
-    assert all(f" {told[name]['test_accuracy']['mean']:.3f}" in text for name in ("recipe", "AdamW"))
+    assert all(f" {told[name]['test_accuracy']['mean']:.3f}" in text for name in ("recipe", "AdamW", "taught"))
     assert f"{-100 * gain['mean']:.1f} points with a standard error of {100 * gain['standard_error']:.1f}" in text
+
+
+def test_the_accuracies_that_notebook_12_quotes_are_those_of_the_log():
+    cells = json.loads((ROOT / "notebooks" / "12_pretrain_and_finetune.ipynb").read_text())["cells"]
+    text = next("".join(cell["source"]) for cell in cells if cell["id"] == "table-9")
+    for row in log("table9")["rows"].values():
+        assert " | ".join(f"{way['mean']:.3f} ± {way['std']:.3f}" for way in row["test_accuracy"].values()) in text
 
 
 def test_the_requirements_are_ranges_without_an_index():
