@@ -367,7 +367,7 @@ def attention(model: ViT, image: Image.Image, layer: int = 0) -> Interactive:
                    for label, numbers in zip(labels, [*parts, rest]))
     sums += f'<span class="sum">their sum</span><table class="vector" data-vector="">{vector(output, 2, 1.5)}</table>'
     text = (f"Head {head}: {name(asking)} takes most from {name(key)}, {percent[key]} %, and "
-            f"{fixed(100 * (1 - left), 0)} % from its first three of {len(order)} tokens.")
+            f"{fixed(100 * (1 - left), 0)} % from the three of {len(order)} tokens with the largest weights.")
     empty = [""] * columns**2
     return figure("attention", dict(qkv=stored.tolist(), head=head, asking=asking, key=key), dict(
         layer=layer, head_size=head_size, heads=buttons(range(num_heads), head), class_asks="false",
