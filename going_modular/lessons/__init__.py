@@ -1,1 +1,1 @@
-"""What teaches: checks of a reader's own code, and explanatory drawings."""
+"""What teaches: checks of a reader's own code, explanatory drawings and charts."""

@@ -204,3 +204,14 @@ def patches_with_gaps(axis: Axes, patches: np.ndarray, x: float, y: float, side:
     paper = np.ones((rows, columns, size + 2 * gap, size + 2 * gap, 3))
     paper[:, :, gap : gap + size, gap : gap + size] = patches
     picture(axis, paper.swapaxes(1, 2).reshape(rows * (size + 2 * gap), -1, 3), x, y, side)
+
+
+def frame_patch(axis: Axes, patch: int, columns: int, color: str) -> None:
+    """A frame around patch number `patch`, counted row by row, on an axis whose unit is a patch."""
+    row, column = divmod(patch, columns)
+    outline(axis, column + 0.5, row + 0.5, 1, 1, color)
+
+
+def without_frame(axis: Axes) -> None:
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
