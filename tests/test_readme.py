@@ -196,6 +196,14 @@ def test_the_accuracies_that_notebook_12_quotes_are_those_of_the_log():
         assert " | ".join(f"{way['mean']:.3f} ± {way['std']:.3f}" for way in row["test_accuracy"].values()) in text
 
 
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_time_at_the_top_of_a_notebook_is_that_of_the_log(notebook):
+    text = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
+    told = re.search(r"[Aa]bout (half a minute|(\d+) seconds) on (a CPU|two CPU cores)", text)
+    seconds = int(told[2] or 30)
+    assert seconds / 2 <= log("notebook_time")["seconds"][notebook.stem] <= 1.2 * seconds
+
+
 def test_the_requirements_are_ranges_without_an_index():
     lines = (ROOT / "requirements.txt").read_text().split("\n")
     assert all(re.fullmatch(r"[a-z-]+>=[\d.]+", line) for line in lines if line)
