@@ -1,6 +1,6 @@
 """What each part of the recipe is worth: train with all of them, then without one at a time, over several seeds.
 
-python -m benchmarks.recipe_parts --data drawn_things --seeds 0 1 2 3 4       as notebook 09 on a CPU
+python -m benchmarks.recipe_parts --data drawn_things                         as notebook 09 on a CPU
 python -m benchmarks.recipe_parts --data drawn_things --epochs 100            five times as long
 python -m benchmarks.recipe_parts --data cifar100                             20 classes
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=SETUPS, default="drawn_things")
     parser.add_argument("--epochs", type=int, help="default: those of the data set in SETUPS")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--without", nargs="+", choices=recipe_parts.WITHOUT, default=list(recipe_parts.WITHOUT))
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
