@@ -93,8 +93,8 @@ def mnist_text() -> str:
                      f"{row['train_seconds']['mean']:.0f} s |")
     return "\n".join(lines) + (
         f"\n\n{values['train_images']:,} training images, of which a tenth is held out, "
-        f"{values['test_images']:,} to test. Always the same digit scores {values['one_class_accuracy']:.3f}, equal shares have a "
-        f"loss of {values['guess_loss']:.3f}. The recipe was chosen on held-out training digits; "
+        f"{values['test_images']:,} to test. Always the same digit scores {values['one_class_accuracy']:.3f}, equal "
+        f"shares have a loss of {values['guess_loss']:.3f}. The recipe was chosen on held-out training digits; "
         "two earlier ones had been scored on the test set before, so these figures are not "
         "wholly blind. A test digit is seen at five places, up to a pixel from its own, and the "
         "probabilities are averaged. "

@@ -241,7 +241,8 @@ def figures() -> list[Row]:
     start = {key: means(*key, 0)[0] for key in long}
     last = {key: values[max(values)] for key, values in long.items()}
     pictures = max(long["probe", "ViT"])
-    tokens = log("growth_cpu")["exponents"]["tokens"]
+    growth = log("growth_cpu")
+    tokens, width = growth["exponents"]["tokens"], growth["base"]["width"]
     photos = list(compute_on_photos().items())
     near, far = zip(*map(near_and_far, position_similarities().values()))
 
@@ -288,8 +289,9 @@ def figures() -> list[Row]:
         Row("Figure 11", "attention distance by head and layer", "in small",
             "a dot for each head, of a model of 4 layers", "128 images, ViT-L/16 and a hybrid", ("10_look_inside",)),
         Row("Figure 12", "speed and memory by image size", "in small",
-            f"on a CPU: time grows with the tokens to the power of {tokens['seconds']:.2f}, memory "
-            f"{tokens['kept_bytes']:.2f}", "the quadratic cost is hardly seen", ("11_ablations",)),
+            f"on a CPU, {width} wide: time grows with the tokens to the power of {tokens['seconds']:.2f}, memory "
+            f"{tokens['kept_bytes']:.2f}; the narrow model of notebook 11 shows the quadratic part",
+            "the quadratic cost is hardly seen", ("11_ablations",)),
         Row("Figure 13", "axial attention", "not", "axial attention is not built here",
             "better than plain ViTs, at a higher cost"),
         Row("Figure 14", "more maps of attention", "in small",
