@@ -191,8 +191,9 @@ def table9_text() -> str:
         cells = [f"{accuracy['mean']:.3f} ± {accuracy['std']:.3f}" for accuracy in row["test_accuracy"].values()]
         lines.append(f"| {row['what']} | {row['train_images']:,}, {row['test_images']:,} | {' | '.join(cells)} |")
     return "\n".join(lines) + (
-        f"\n\nMean and standard deviation of {len(values['seeds'])} seeds. Both ways train on as many images at 64 px, "
-        f"{values['images_shown']:,}, by one setting for all tasks. {measured_on(values, 'table9')}")
+        f"\n\nMean and standard deviation of {len(values['seeds'])} seeds. A tenth of the training images is held out; "
+        f"both ways train on {values['images_shown']:,} views of the others at 64 px, by one setting for all tasks. "
+        f"{measured_on(values, 'table9')}")
 
 
 def time_to_accuracy_text() -> str:
