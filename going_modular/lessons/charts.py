@@ -136,7 +136,7 @@ def kept_and_dropped(branches: dict[str, torch.Tensor]) -> Figure:
 def two_stacks(
     similarities: dict[str, torch.Tensor], sizes: dict[str, torch.Tensor],
 ) -> Figure:
-    """Two stacks of layers by name: how similar the weights of each two layers are,
+    """Two stacks of layers by name: how similar the weights of every pair of layers are,
     [layers, layers], and the size of the signal after each layer, [layers + 1]."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.8))
     figure.set_layout_engine("constrained", wspace=0.06)  # room beside the colour bar's label

@@ -1610,7 +1610,7 @@ def without_bias(model: vit.ViT, layer: int) -> vit.ViT:
 
 def distances(rows: int, columns: int, length: Callable = lambda steps: steps.norm(dim=-1),
               ) -> torch.Tensor:
-    """The distances between the centres of each two patches, in patches: [N, N]."""
+    """The distances between the centres of every pair of patches, in patches: [N, N]."""
     places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
     return length(places[:, None] - places)
 

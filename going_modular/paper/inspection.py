@@ -59,7 +59,7 @@ def filter_components(model: ViT, count: int = 28) -> tuple[torch.Tensor, torch.
 
 @torch.no_grad()
 def position_similarity(model: ViT) -> torch.Tensor:
-    """The cosine similarity of the position embeddings of each two patches:
+    """The cosine similarity of the position embeddings of every pair of patches:
     [rows, columns, rows, columns].
 
     similarity[r, c] is the tile of the patch in row r and column c in Figures 7 (centre) and 10.
@@ -73,7 +73,7 @@ def position_similarity(model: ViT) -> torch.Tensor:
 
 
 def patch_distances(grid: Size, patch_size: int) -> torch.Tensor:
-    """The distances between the centres of each two of N patches, in pixels: [N, N].
+    """The distances between the centres of every pair of N patches, in pixels: [N, N].
 
     grid: (rows, columns) of patches, or one number for a square.
     """
