@@ -133,7 +133,7 @@ def trained_text() -> str:
                      f"{info.image_size} | {values['parameters']:,} | **{values['test_accuracy']:.3f}** of "
                      f"{values['test_images']:,}, [log](results/trained_{name}.json) |")
     return "\n".join(lines) + (
-        "\n\nBut for `cifar100`, a part of the training images was held out: a tenth, or the share of the log's options.")
+        "\n\nBut for `cifar100`, part of the training images was held out: a tenth, or the share of the log's options.")
 
 
 def from_weights_text() -> str:
@@ -150,7 +150,8 @@ def from_weights_text() -> str:
         "each way shown each photo that was not held out 100 times (the main job does so "
         f"{main['epochs'] * main['settings']['repeats']} times). `food98` has "
         f"{own['parameters'] / 1e6:.1f}M parameters and was trained on {own['train_images']:,} photos, "
-        f"{held_out:.0%} of them held out, of the {len(own['class_names'])} other dishes of Food-101 at 64 px for {own['epochs']} epochs, on one thread of a "
+        f"{held_out:.0%} of them held out, of the {len(own['class_names'])} other dishes of Food-101 at 64 px "
+        f"for {own['epochs']} epochs, on one thread of a "
         f"machine that did other work as well; of {own['test_images']:,} test photos of these dishes it names "
         f"{own['test_accuracy']:.3f} right ([log](results/trained_food98.json)). "
         f"{measured_on(values, 'from_weights_photos')}")
