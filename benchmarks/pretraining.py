@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import torch
 
 from benchmarks.common import RESULTS, command, write_log
 from benchmarks.main_job import summary, tell, train_vit
@@ -49,9 +50,10 @@ def pretrain(data: Path, run: Path, epochs: int) -> dict:
     return json.loads((run / "results.json").read_text())
 
 
-def images_a_second(data: Path, run: Path) -> float:
-    """Training images a second by the settings of the pre-training, evaluation included; measured once."""
-    file = run / "images_a_second.json"
+def rate_of(data: Path, run: Path) -> dict[str, float]:
+    """Training images a second by the settings of the pre-training, evaluation included, and on how many threads of
+    the CPU; measured once."""
+    file = run / "rate.json"
     if not file.exists():
         with tempfile.TemporaryDirectory() as folder:
             for part, count in (("train", 40), ("test", 5)):  # of each class
@@ -61,7 +63,9 @@ def images_a_second(data: Path, run: Path) -> float:
                         (Path(folder) / "data" / part / classes.name / image.name).symlink_to(image.resolve())
             results = pretrain(Path(folder) / "data", Path(folder) / "run", 3)
         run.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(results["train_images"] * 0.98 * 3 / results["train_seconds"]))
+        seconds = results["train_seconds"]
+        file.write_text(json.dumps({"images_a_second": results["train_images"] * 0.98 * 3 / seconds,
+                                    "threads": torch.get_num_threads()}))
     return json.loads(file.read_text())
 
 
@@ -98,8 +102,8 @@ def main() -> None:
         lay_out_others(args.data, {name for names in classes.values() for name in names}, folder / "others")
         others = data_setup.load(folder / "others")
         train_images = len(others.train)
-        rate = images_a_second(folder / "others", args.run)
-        print(f"{train_images} images to pre-train on, {rate:.0f} a second")
+        rate = rate_of(folder / "others", args.run)
+        print(f"{train_images} images to pre-train on, {rate['images_a_second']:.0f} a second")
 
         def on_triples(name: str, options: list[str]) -> dict:
             runs = []
@@ -118,7 +122,8 @@ def main() -> None:
             scratch, pretrained, lr = on_triples("from scratch", of_all), {}, None
         for minutes in args.minutes:
             run = args.run / f"{minutes}_minutes"
-            results = pretrain(folder / "others", run, max(1, round(minutes * 60 * rate / train_images / 0.98)))
+            epochs = max(1, round(minutes * 60 * rate["images_a_second"] / train_images / 0.98))
+            results = pretrain(folder / "others", run, epochs)
             if lr is None:
                 tried = {lr: train_vit(str(folder / str(OTHER_TRIPLE)), 0, args.device, [
                     *SMALL_SET, "--weights", str(run), "--lr", lr])["test_accuracy"] for lr in RATES}
@@ -136,7 +141,7 @@ def main() -> None:
     write_log("pretraining", {
         "train_images": train_images, "classes": len(others.class_names),
         "triples": [classes[triple] for triple in TRIPLES],
-        "images_a_second": round(rate), "lr": lr, "accuracy_on_the_sixth_triple": tried,
+        "rate": rate, "lr": lr, "accuracy_on_the_sixth_triple": tried,
         "scratch": scratch, "pretrained": pretrained})
 
 

@@ -103,7 +103,7 @@ def mnist_text() -> str:
 
 def pretraining_text() -> str:
     values = log("pretraining")
-    threads = {1: "one thread of the CPU takes", 2: "two threads take"}[values["machine"]["threads"]]
+    threads = {1: "one thread of the CPU takes", 2: "two threads take"}[values["rate"]["threads"]]
     stages = {"none": values["scratch"]} | {f"{minutes} minutes, {row['images'] / 1e6:.1f} million images": {
         **row["triples"], "gain": row["gain"]} for minutes, row in values["pretrained"].items()}
     lines = ["| pre-training | test accuracy, mean | each triple | gain ± standard error |", "|---|---|---|---|"]
@@ -117,7 +117,7 @@ def pretraining_text() -> str:
     return "\n".join(lines) + (
         f"\n\nThe ViT of the main job is trained on {values['train_images']:,} photos of "
         f"{values['classes']} dishes (Food-101 at 64 px), for as many images as {threads} in "
-        f"so many minutes ({values['images_a_second']} a second), then on 225 photos of three "
+        f"so many minutes ({values['rate']['images_a_second']:.0f} a second), then on 225 photos of three "
         "other dishes, as the ViT without pre-training is; five such triples, 1,200 test photos "
         "each. "
         f"{measured_on(values, 'pretraining', {row['command'] for row in values['pretrained'].values()})}")
