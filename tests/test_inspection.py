@@ -144,16 +144,25 @@ def test_grad_cam_is_the_gradient_of_each_images_own_logit(settings):
     maps = inspection.grad_cam_maps(model, images, classes)
     assert maps.shape == (4, 3, 3) and not maps.requires_grad and not images.requires_grad and not model.training
 
-    z = model.embed(images)
+    z, last = model.embed(images), model.blocks[-1]
     for block in model.blocks[:-1]:
         z = block(z)
     for image, label in enumerate(classes):  # one at a time, by hand
-        tokens = z[image : image + 1].clone().requires_grad_()
-        y = model.norm(model.blocks[-1](tokens))
+        tokens = last.norm1(z[image : image + 1]).requires_grad_()
+        y = z[image : image + 1] + last.msa(tokens)
+        y = model.norm(y + last.mlp(last.norm2(y)))
         y = y[:, 0] if model.settings["pool"] == "token" else y.mean(dim=1)
         model.head(y)[0, label].backward()
         gradient, patches = tokens.grad[0, -9:], tokens[0, -9:]
         torch.testing.assert_close(maps[image].flatten(), (patches @ gradient.mean(dim=0)).relu())
+
+
+def test_grad_cam_leaves_no_hook_behind_also_where_the_images_are_refused():
+    model = ViT(**SIZES)
+    inspection.grad_cam_maps(model, torch.randn(1, 3, 12, 12), torch.tensor([0]))
+    with pytest.raises(ValueError, match="expected float images"):
+        inspection.grad_cam_maps(model, torch.randn(1, 3, 8, 8), torch.tensor([0]))
+    assert not model.blocks[-1].norm1._forward_hooks
 
 
 def test_overlay_darkens_where_the_map_is_low():

@@ -181,8 +181,8 @@ def grad_cam_maps(model: ViT, images: torch.Tensor, classes: torch.Tensor) -> to
     """Grad-CAM (Selvaraju et al., 2017, Equations 1 and 2) with tokens in place of the last feature
     maps of a CNN: where the features lie that raise the logit of one class.
 
-    The tokens are those that enter the last block, without the class token. The weight of each of
-    their D features is the mean of the logit's gradient over the patches.
+    The tokens are those after the first LayerNorm of the last block, without the class token. The
+    weight of each of their D features is the mean of the logit's gradient over the patches.
 
     images [batch, C, H, W] and classes [batch], of whole numbers, are moved to the model's device.
     Returns maps [batch, rows, columns] of numbers >= 0, in the units of the logit, all 0 where no
@@ -193,10 +193,13 @@ def grad_cam_maps(model: ViT, images: torch.Tensor, classes: torch.Tensor) -> to
     check_ours(model)
     device = next(model.parameters()).device
     seen: dict[str, torch.Tensor] = {}
+    hook = model.blocks[-1].norm1.register_forward_hook(lambda norm, inputs, output: seen.update(tokens=output))
     images = images.detach().to(device).requires_grad_()  # so that a frozen model has gradients, too
-    logits = model.eval()(images, intermediates=seen)
-    entering = ["embeddings", *(f"block{layer:02}.output" for layer in range(len(model.blocks)))]
-    tokens = seen[entering[-2]]  # the last entry is what leaves the last block
+    try:
+        logits = model.eval()(images)
+    finally:  # the model is left as it was, also where it refuses the images
+        hook.remove()
+    tokens = seen["tokens"]
     classes = classes.to(device).clone()  # answers found in inference mode can't enter a graph
     chosen = logits.gather(1, classes[:, None]).sum()  # each image has its own logit
     (gradients,) = torch.autograd.grad(chosen, tokens)  # [batch, tokens, D]
