@@ -204,8 +204,8 @@ def grad_cam_maps(model: ViT, images: torch.Tensor, classes: torch.Tensor) -> to
     chosen = logits.gather(1, classes[:, None]).sum()  # each image has its own logit
     (gradients,) = torch.autograd.grad(chosen, tokens)  # [batch, tokens, D]
     patches = math.prod(model.grid)  # the last tokens; the class token comes first, where there is one
-    importance = gradients[:, -patches:].mean(dim=1, keepdim=True)  # [batch, 1, D]
-    maps = (importance * tokens[:, -patches:]).sum(dim=-1).relu().detach()  # [batch, N]
+    importance = gradients[:, -patches:].mean(dim=1, keepdim=True)  # alpha: [batch, 1, D]
+    maps = (importance * tokens[:, -patches:]).sum(dim=-1).relu().detach()  # m: [batch, N]
     return maps.unflatten(1, model.grid)
 
 
