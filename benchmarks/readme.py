@@ -8,11 +8,13 @@ from pathlib import Path
 
 from benchmarks import scorecard
 from benchmarks.common import log
+from benchmarks.trained import MODELS
 from going_modular import config, utils
 from going_modular.recipe import BFLOAT16_FROM
 from notebooks.address import address
 
 FOLDER = Path(__file__).parent
+MUON_SINCE = "2026-11-26 15:43"  # when the command's recipe got Muon; the log of an older run does not say it
 SIMPLE = {"histogram": "colour histograms", "pixels": "raw pixels", "mean_colour": "the mean colour"}
 
 
@@ -125,6 +127,8 @@ def pretraining_text() -> str:
 
 def trained_text() -> str:
     """The models that come with the package."""
+    without_muon = [name for name, (_, options) in sorted(MODELS.items())
+                    if config.parse(options.split())["muon"] == 0]
     lines = ["| name | trained on | training images | classes | pixels | parameters | test accuracy |",
              "|---|---|---|---|---|---|---|"]
     for name in sorted(file.stem for file in utils.TRAINED.iterdir()):
@@ -133,7 +137,9 @@ def trained_text() -> str:
                      f"{info.image_size} | {values['parameters']:,} | **{values['test_accuracy']:.3f}** of "
                      f"{values['test_images']:,}, [log](results/trained_{name}.json) |")
     return "\n".join(lines) + (
-        "\n\nBut for `cifar100`, part of the training images was held out: a tenth, or the share of the log's options.")
+        "\n\nBut for `cifar100`, part of the training images was held out: a tenth, or the share that the options in "
+        f"the log name. {' and '.join(f'`{name}`' for name in without_muon)} were trained without Muon; the drawn food "
+        "[above](#drawn-food) is learned with it.")
 
 
 def from_weights_text() -> str:
@@ -153,8 +159,10 @@ def from_weights_text() -> str:
         f"{held_out:.0%} of them held out, of the {len(own['class_names'])} other dishes of Food-101 at 64 px "
         f"for {own['epochs']} epochs, on one thread of a "
         f"machine that did other work as well; of {own['test_images']:,} test photos of these dishes it names "
-        f"{own['test_accuracy']:.3f} right ([log](results/trained_food98.json)). "
-        f"{measured_on(values, 'from_weights_photos')}")
+        f"{own['test_accuracy']:.3f} right ([log](results/trained_food98.json)). From scratch the options are "
+        f"`{' '.join(values['ways']['from scratch']['options'])}`, and the matrices of the encoder are trained with "
+        f"Muon; from `food98` they are `{' '.join(values['ways']['from food98']['options'])}`, and all weights are "
+        f"trained with AdamW. {measured_on(values, 'from_weights_photos')}")
 
 
 def step_time_text() -> str:
@@ -195,7 +203,9 @@ def table9_text() -> str:
         lines.append(f"| {row['what']} | {row['train_images']:,}, {row['test_images']:,} | {' | '.join(cells)} |")
     return "\n".join(lines) + (
         f"\n\nMean and standard deviation of {len(values['seeds'])} seeds. A tenth of the training images is held out; "
-        f"both ways train on {values['images_shown']:,} views of the others at 64 px, by one setting for all tasks. "
+        f"both ways train on {values['images_shown']:,} views of the others at 64 px: from scratch the matrices of the "
+        "encoder with Muon, from `food98` all weights with AdamW. The setting is one for all tasks, but digits have "
+        "their own preset, which mirrors none. "
         f"{measured_on(values, 'table9')}")
 
 
@@ -209,6 +219,8 @@ def time_to_accuracy_text() -> str:
                                 for goal, seconds in way["seconds_to"].items())
             lines.append(f"| {name}, {row['test_images']:,} to test | {title}, {way['seconds']:.0f} s | {reached} | "
                          f"**{way['last']:.3f}** | {way['best']:.3f} of {way['epochs']} |")
+    older = [name for name, row in values["rows"].items() if name != "cifar100" and row["date"] < MUON_SINCE]
+    older = f"The rows of {' and '.join(older)} are of the recipe before it had Muon (`--muon 0`). " if older else ""
     return "\n".join(lines) + (
         "\n\nThe same ViT on the same images in memory for the same time (the plain loop ends "
         "the epoch that it has begun), on one seed. The plain loop is Adam at 1e-3 without "
@@ -216,8 +228,8 @@ def time_to_accuracy_text() -> str:
         "that of the first test that shows an accuracy: with few test images, the more tests the "
         "more luck. Our seconds contain the tests, those of the plain loop do not. CIFAR-100 is "
         "here its first 20 classes, in the split of the section on it, with the model and recipe of "
-        "`benchmarks.cifar100`. A schedule pays at its "
-        "end: on the way there the plain loop can be ahead. "
+        "`benchmarks.cifar100`; MNIST is shown three times here, five times in the section on it. A schedule pays at "
+        f"its end: on the way there the plain loop can be ahead. {older}"
         + " ".join(f"{name}: {measured_on(row, 'time_to_accuracy')}" for name, row in values["rows"].items()))
 
 
@@ -357,10 +369,14 @@ def front_text() -> str:
         f"**{fastest['ours_to_it']:.3f}** of the time of {fastest['name']} | the fastest of "
         f"{', '.join(others)} | "
         "[more](benchmarks/README.md#time-of-a-step) |")
-    machine = log("main_job_drawn")["machine"]
+    trained, timed = log("main_job_drawn")["machine"], values["machine"]
+    pretrained = log("from_weights_photos")["ways"]
     return "\n".join(lines) + (
-        f"\n\nAccuracies are those of training from scratch. All on {machine['cores']} cores of "
-        f"{machine['cpu']}.")
+        f"\n\nAccuracies are those of training from scratch, on {trained['cores']} cores of {trained['cpu']}; the step "
+        f"was timed on {timed['cores']} cores of {timed['cpu']}. On the same photos, shown half as often, training "
+        f"from the weights `food98` reaches **{pretrained['from food98']['test_accuracy']['mean']:.3f}**, and training "
+        f"from scratch {pretrained['from scratch']['test_accuracy']['mean']:.3f}: "
+        "[more](benchmarks/README.md#pre-trained-weights-that-come-with-the-package).")
 
 
 def parity_line() -> str:

@@ -181,7 +181,8 @@ def table_7() -> Row:
     return Row("Table 7", what, "in small",
                f"a small CNN briefly pre-trained on drawings, then fine-tuned: {values['pre-training']}; and, not "
                f"in the table, a ViT fine-tuned with each: {values['fine-tuning']}; three seeds, the best of three "
-               f"rates, which lies at the edge of those tried for {' and '.join(edges)}", paper, ("13_train_on_food",))
+               f"rates, which lies at the edge of those tried for {' and '.join(edges)}; in pre-training this is "
+               "not the paper's order", paper, ("13_train_on_food",))
 
 
 def tables() -> list[Row]:
