@@ -36,9 +36,11 @@ def main_job_text(name: str) -> str:
     lines.append(f"| always the class that is most frequent in the test set | {simple['one_class']:.3f} | | | |")
     vit = values["vit"]
     low, high = vit["interval_95"]
+    repeats = vit["settings"]["repeats"]
+    passes = f" that show each image {repeats} times" if repeats > 1 else ""
     return "\n".join(lines) + (
         f"\n\n{values['train_images']} images to train, {values['test_images']} to test; "
-        f"{vit['parameters'] / 1e6:.1f}M parameters, {vit['epochs']} epochs, seeds "
+        f"{vit['parameters'] / 1e6:.1f}M parameters, {vit['epochs']} epochs{passes}, seeds "
         f"{', '.join(map(str, values['seeds']))}. The test loss is {vit['test_loss']['mean']:.3f} "
         f"on average, that of equal shares for all classes {vit['guess_loss']:.3f}. With "
         f"{values['test_images']} test images the 95 % interval of a run with the mean accuracy "
