@@ -193,7 +193,8 @@ def grad_cam_maps(model: ViT, images: torch.Tensor, classes: torch.Tensor) -> to
     check_ours(model)
     device = next(model.parameters()).device
     seen: dict[str, torch.Tensor] = {}
-    hook = model.blocks[-1].norm1.register_forward_hook(lambda norm, inputs, output: seen.update(tokens=output))
+    hook = model.blocks[-1].get_submodule("norm1").register_forward_hook(
+        lambda norm, inputs, output: seen.update(tokens=output))
     images = images.detach().to(device).requires_grad_()  # so that a frozen model has gradients, too
     try:
         logits = model.eval()(images)
