@@ -12,6 +12,8 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from going_modular import config, train
+from going_modular.data_setup import ImageData
 from going_modular.experiments import MEASURED, fingerprint
 from going_modular.vit import ViT, count_macs
 
@@ -31,6 +33,16 @@ def multiply_adds(model: nn.Module, image_size: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(image)
     return counter.get_total_flops() // 2
+
+
+def build_model(given: dict, data: ImageData) -> tuple[ViT, config.Config]:
+    """The model that the command trains on these data by the options given, and all its options, on a CPU."""
+    trained = train.pretrained_model(given, {})
+    if trained is not None:
+        given = {"image_size": trained.settings["image_size"], **given}
+    options = config.complete(given, data, torch.device("cpu"))
+    torch.manual_seed(options.seed)
+    return train.build_model(options, len(data.class_names), trained), options
 
 
 def machine() -> dict:

@@ -15,7 +15,7 @@ from benchmarks.common import write_log
 from going_modular.recipe import Recipe, autocast
 from going_modular.vit import ViT
 
-# Mini, Ti, S and B (Table 1), a size between, and what each is usually given: side of image and patch, batch.
+# The hidden sizes of Mini, Ti, S and B and one between, and what each is usually given: side of image and patch, batch.
 SIZES = {96: (64, 8, 64), 128: (64, 8, 64), 192: (224, 16, 16), 384: (224, 16, 8), 768: (224, 16, 4)}
 
 

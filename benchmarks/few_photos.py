@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms import v2
 
-from benchmarks.common import log_of, write_measured
+from benchmarks.common import build_model, log_of, write_measured
 from benchmarks.main_job import summary
 from benchmarks.recipe_search import lay_out
 from going_modular import config, data_setup, train
@@ -212,19 +212,15 @@ VARIANTS = {
 
 def build(variant: Variant, folder: Path, shrunk: int = 1) -> Trainer:
     """A trainer of this variant for the photos in folder/{train,test}, on so many times fewer images."""
-    data, device = data_setup.load(folder), torch.device("cpu")
+    data = data_setup.load(folder)
     given = config.parse([*SETTINGS, *variant.options.split(), "--seed", "0"])
     given["repeats"] //= shrunk
-    trained = None
-    if given.get("weights"):
-        del given["model"], given["image_size"]
-        trained = train.pretrained_model(given, {})
-    settings = config.complete(given, data, device)
-    torch.manual_seed(settings.seed)
-    model = train.build_model(settings, len(data.class_names), trained)
+    if "weights" in given:
+        del given["model"]
+    model, options = build_model(given, data)
     if variant.model:
         variant.model(model)
-    trainer = train.build_trainer(model, data, settings, device)
+    trainer = train.build_trainer(model, data, options, torch.device("cpu"))
     if variant.trainer:
         variant.trainer(trainer)
     return trainer
@@ -272,7 +268,7 @@ def results(folder: Path) -> dict:
             rows[name] = {"what": variant.what, "options": variant.options} | {
                 value: summary([run[value] for run in runs.values()])
                 for value in ("test_accuracy", "test_loss", "seconds")}
-            if name != "recipe":
+            if name != "recipe" and recipe:
                 rows[name]["gain"] = gain(runs, recipe)
             if (file := folder / f"{name}_cost.json").exists():
                 rows[name]["cost"] = json.loads(file.read_text())
@@ -289,8 +285,8 @@ def main() -> None:
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
-    if not args.write and not args.data:
-        parser.error("give --data, or --write")
+    if bool(args.data) == args.write or args.write and args.cost:
+        parser.error("give --data, with --cost or without, or --write alone")
     args.run.mkdir(parents=True, exist_ok=True)
     if args.write:
         write_measured("few_photos", log_of(results(args.run)))

@@ -21,7 +21,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from benchmarks.common import RESULTS, command, write_log
+from benchmarks.common import command, log, write_log
 from benchmarks.main_job import summary, tell, train_vit
 from benchmarks.recipe_search import lay_out
 from going_modular import data_setup, plots, train
@@ -44,8 +44,8 @@ def lay_out_others(source: Path, without: set[str], target: Path) -> None:
 def pretrain(data: Path, run: Path, epochs: int) -> dict:
     """What results.json says of the run in this folder; it is made, or gone on with, where it is not finished."""
     if not (run / "results.json").is_file():
-        options = ["--data", str(data), *PRETRAINING, "--epochs", str(epochs), "--output", str(run), "--resume"]
-        if train.main(options if (run / "last.pt").is_file() else options[:-1]):
+        options = ["--data", str(data), *PRETRAINING, "--epochs", str(epochs), "--output", str(run)]
+        if train.main([*options, "--resume"] if (run / "settings.json").is_file() else options):
             raise SystemExit(2)
     return json.loads((run / "results.json").read_text())
 
@@ -115,9 +115,9 @@ def main() -> None:
                     "settings": {name: value for name, value in runs[0]["settings"].items() if name != "data"}}
 
         if args.add:
-            log = json.loads((RESULTS / "pretraining.json").read_text())
-            scratch, lr, tried = log["scratch"], log["lr"], log["accuracy_on_the_sixth_triple"]
-            pretrained = {int(minutes): values for minutes, values in log["pretrained"].items()}
+            before = log("pretraining")
+            scratch, lr, tried = before["scratch"], before["lr"], before["accuracy_on_the_sixth_triple"]
+            pretrained = {int(minutes): values for minutes, values in before["pretrained"].items()}
         else:
             scratch, pretrained, lr = on_triples("from scratch", of_all), {}, None
         for minutes in args.minutes:

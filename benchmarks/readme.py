@@ -107,7 +107,8 @@ def mnist_text() -> str:
 
 def pretraining_text() -> str:
     values = log("pretraining")
-    threads = {1: "one thread of the CPU takes", 2: "two threads take"}[values["rate"]["threads"]]
+    count = values["rate"]["threads"]
+    threads = "one thread of the CPU takes" if count == 1 else f"{count} threads of the CPU take"
     stages = {"none": values["scratch"]} | {f"{minutes} minutes, {row['images'] / 1e6:.1f} million images": {
         **row["triples"], "gain": row["gain"]} for minutes, row in values["pretrained"].items()}
     lines = ["| pre-training | test accuracy, mean | each triple | gain ± standard error |", "|---|---|---|---|"]

@@ -1,6 +1,6 @@
 """Four tasks with 1,000 training images each, one by one, as Table 9 of the paper has the 19 of VTAB-1k.
 
-python -m benchmarks.table9 [--tasks NAME ...] [--seeds 0 1 2]  ->  benchmarks/results/table9.json
+python -m benchmarks.table9 [--seeds 0 1 2]  ->  benchmarks/results/table9.json
 
 Each task is trained by the recipe of the command at 64 pixels, from scratch and from the weights `food98`, on as many
 views. A tenth of the images is held out. The test set, of up to 2,000 images, chooses nothing. The learning rate after
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.common import log, write_log
+from benchmarks.common import build_model, log, write_log
 from benchmarks.main_job import summary
 from going_modular import config, data_setup, train
 from going_modular.data_setup import ImageData
@@ -40,24 +40,19 @@ def accuracy(data: ImageData, options: list[str], seed: int) -> float:
                           "--hold-out", str(HOLD_OUT), "--seed", str(seed)])
     if not data.flip:  # digits need the preset that mirrors none
         given["preset"] = "digits"
-    device = torch.device("cpu")
-    trained = train.pretrained_model(given, {}) if given.get("weights") else None
-    settings = config.complete(given, data, device)
-    torch.manual_seed(settings.seed)
-    model = train.build_model(settings, len(data.class_names), trained)
-    return train.build_trainer(model, data, settings, device).fit()[-1]["test_acc"]
+    model, options = build_model(given, data)
+    return train.build_trainer(model, data, options, torch.device("cpu")).fit()[-1]["test_acc"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     ways = {"from scratch": SCRATCH, "from food98": ["--weights", "food98", "--lr", log("pretraining")["lr"]]}
     rows = {}
-    for name in args.tasks:
+    for name, what in TASKS.items():
         data = task(name)
-        rows[name] = {"what": TASKS[name], "classes": len(data.class_names), "train_images": len(data.train),
+        rows[name] = {"what": what, "classes": len(data.class_names), "train_images": len(data.train),
                       "test_images": len(data.test), "test_accuracy": {}}
         for way, options in ways.items():
             accuracies = [accuracy(data, options, seed) for seed in args.seeds]
