@@ -2,6 +2,7 @@
 IMAGE_OR_FOLDER... [--save FILE]"""
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -79,7 +80,9 @@ class AveragedOverViews(nn.Module):
 
 
 class Prediction(NamedTuple):
-    """The most probable class, and the probability of each class by its name."""
+    """The most probable class, and the probability of each class by its name, in the order of the
+    classes. A name that several classes share is followed by the number of the class, counted from
+    0: "crane (class 134)"."""
 
     class_name: str
     probabilities: dict[str, float]
@@ -93,14 +96,24 @@ def predict(model: nn.Module, image_or_path: Image.Image | str | Path, info: Run
     """
     views = views_of(info.settings)
     seen = AveragedOverViews(model, views) if views else model
-    shares = named_shares(seen, info.transform(as_rgb(image_or_path)), info.class_names)
-    return Prediction(max(shares, key=lambda name: shares[name]), shares)
+    probabilities = checked_probabilities(seen, info.transform(as_rgb(image_or_path)),
+                                          info.class_names)
+    names = told_apart(info.class_names)
+    return Prediction(names[int(probabilities.argmax())],
+                      dict(zip(names, probabilities.tolist(), strict=True)))
 
 
-def named_shares(
+def told_apart(class_names: Sequence[str]) -> list[str]:
+    """The names of the classes, where those that several classes share get the class number."""
+    counts = Counter(class_names)
+    return [name if counts[name] == 1 else f"{name} (class {number})"
+            for number, name in enumerate(class_names)]
+
+
+def checked_probabilities(
     model: nn.Module, image: torch.Tensor, class_names: Sequence[str],
-) -> dict[str, float]:
-    """The probability of each class, by its name, for one transformed image [C, H, W].
+) -> torch.Tensor:
+    """The probabilities [num_classes] of one transformed image [C, H, W].
 
     Raises ValueError where the model has another number of classes than there are names.
     """
@@ -108,7 +121,7 @@ def named_shares(
     if len(probabilities) != len(class_names):
         raise ValueError(f"the model has {len(probabilities)} classes, and {len(class_names)} "
                          "class names are given: give one for each, in the order of training")
-    return dict(zip(class_names, probabilities.tolist()))
+    return probabilities
 
 
 @torch.inference_mode()
@@ -155,9 +168,9 @@ def pred_and_plot_image(
     if device is not None:
         model.to(device)
     image = as_rgb(image_path)
-    shares = named_shares(model, (transform or own_transform(model, image_size))(image),
-                          class_names)
-    plots.plot_predictions([image], torch.tensor([list(shares.values())]), class_names)
+    seen = (transform or own_transform(model, image_size))(image)
+    probabilities = checked_probabilities(model, seen, class_names)
+    plots.plot_predictions([image], probabilities.unsqueeze(0), class_names)
 
 
 # ------------------------------------------------------------------------------

@@ -307,6 +307,23 @@ def test_a_name_for_each_class(checkpoint, photo, names):
         predictions.predict(model, photo, info)
 
 
+def test_two_classes_of_one_name_stay_two(checkpoint, photo, capsys):
+    """timm's names of ImageNet's classes hold "crane" and "maillot" twice."""
+    model, info = load_model(checkpoint)
+    model.head.bias.data = torch.tensor([0.0, 0.0, 1.0])
+    info.class_names = ["crane", "crane", "pizza"]
+    predictions.pred_and_plot_image(model, info.class_names, photo)
+    assert plt.gca().get_title() == "pizza, 58%"
+    plt.close("all")
+    answer = predictions.predict(model, photo, info)
+    assert answer.class_name == "pizza" and list(answer.probabilities.values()) == pytest.approx([0.212, 0.212, 0.576],
+                                                                                                 abs=1e-3)
+    assert list(answer.probabilities) == ["crane (class 0)", "crane (class 1)", "pizza"]
+    torch.save({**read_checkpoint(checkpoint), "class_names": ["pizza", "crane", "crane"]}, checkpoint)
+    assert predictions.main([str(checkpoint), str(photo), "--save", str(photo.with_name("sheet.png"))]) == 0
+    assert capsys.readouterr().out.startswith(f"{photo}: crane (class 1) 0.576\n")
+
+
 def test_loss_curves():
     results = {"train_loss": [1.0, 0.5], "train_acc": [0.4, 0.8], "test_loss": [1.1, 0.7], "test_acc": [0.3, 0.6]}
     with warnings.catch_warnings():
