@@ -479,7 +479,7 @@ class Trainer:
         """Restore the run in `output`, so that `fit` continues after the last step that was saved.
 
         Raises ValueError without `output`, and CheckpointError where it contains no run, or a run
-        with other data, another model or another recipe.
+        with other data, another number of steps an epoch, another model or another recipe.
         """
         if self.output is None:
             raise ValueError("a run without a folder can't be resumed: give the trainer its output")
@@ -487,25 +487,7 @@ class Trainer:
         # Process 0 reads the file for all, as the others may run on machines that do not have it.
         checkpoint = distributed.from_first(read_checkpoint(path) if distributed.rank() == 0
                                             else {})
-        if "training" not in checkpoint:
-            raise CheckpointError(f"{path} has a model alone, as best.pt does, and not what "
-                                  "training needs to go on: use it as --weights of a new run")
-
-        # Going on with anything else than before would end in weights that no recipe describes.
-        if (checkpoint["class_names"], checkpoint["images_of_an_epoch"]) != (
-                self.description["class_names"], self.images_per_epoch):
-            raise CheckpointError(f"the data have changed since {path} was made, in their classes "
-                                  "or the number of images: put them back, or train anew with "
-                                  "another --output")
-        for name, ours, defaults in (
-                ("architecture", self.description["architecture"], {}),
-                ("recipe", asdict(self.recipe), {"muon": 0.0})):  # which earlier runs did not have
-            theirs = {**defaults, **checkpoint[name]}
-            other = [f"{key} {theirs.get(key)} (now {ours[key]})" for key in ours
-                     if ours[key] != theirs.get(key)]
-            if other:
-                raise CheckpointError(f"{path} was made with another {name}: {', '.join(other)}; "
-                                      "use the same options, or another --output")
+        self._refuse_another_run(checkpoint, path)
 
         # Weights and AdamW's averages are whole in the file; here they may be split over processes.
         training = checkpoint["training"]
@@ -528,6 +510,34 @@ class Trainer:
         self.history = checkpoint["history"]
         self.begun = training["begun"]
         self.saved = len(self.history), self.begun["steps"] if self.begun else 0
+
+    def _refuse_another_run(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Raise CheckpointError where the run of this checkpoint is not the one of this trainer."""
+        if "training" not in checkpoint:
+            raise CheckpointError(f"{path} has a model alone, as best.pt does, and not what "
+                                  "training needs to go on: use it as --weights of a new run")
+
+        # Going on with anything else than before would end in weights that no recipe describes.
+        if (checkpoint["class_names"], checkpoint["images_of_an_epoch"]) != (
+                self.description["class_names"], self.images_per_epoch):
+            raise CheckpointError(f"the data have changed since {path} was made, in their classes "
+                                  "or the number of images: put them back, or train anew with "
+                                  "another --output")
+        # Checkpoints of before do not say how many steps an epoch had.
+        steps = checkpoint.get("steps_per_epoch", self.steps_per_epoch)
+        if steps != self.steps_per_epoch:
+            raise CheckpointError(f"{path} was made with {steps} steps an epoch, and the training "
+                                  f"loader gives {self.steps_per_epoch}: use the same batch size, "
+                                  "or another --output")
+        for name, ours, defaults in (
+                ("architecture", self.description["architecture"], {}),
+                ("recipe", asdict(self.recipe), {"muon": 0.0})):  # which earlier runs did not have
+            theirs = {**defaults, **checkpoint[name]}
+            other = [f"{key} {theirs.get(key)} (now {ours[key]})" for key in ours
+                     if ours[key] != theirs.get(key)]
+            if other:
+                raise CheckpointError(f"{path} was made with another {name}: {', '.join(other)}; "
+                                      "use the same options, or another --output")
 
     def _saving_is_due(self) -> bool:
         """Whether to save after an epoch that is not the last one: always where that takes less than
@@ -557,7 +567,8 @@ class Trainer:
         return {
             **self.description, "model": self.average.module.state_dict() if self.average
             else weights, "epoch": len(self.history), "images_of_an_epoch": self.images_per_epoch,
-            "recipe": asdict(self.recipe), "history": self.history,
+            "steps_per_epoch": self.steps_per_epoch, "recipe": asdict(self.recipe),
+            "history": self.history,
         }
 
     def _hold(self) -> None:

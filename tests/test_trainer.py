@@ -249,6 +249,22 @@ def test_resume_refuses_other_data(make):
         make("run").resume()
 
 
+def test_resume_refuses_another_batch_size(make):
+    run, images = make("run"), TensorDataset(torch.randn(24, 3, 16, 16), torch.arange(24) % 3)
+
+    def with_batches_of(size):
+        return Trainer(run.model, DataLoader(images, size), run.recipe, run.device, class_names=["a", "b", "c"],
+                       output=run.output)
+
+    with_batches_of(8).fit()
+    with pytest.raises(CheckpointError, match="with 3 steps an epoch, and the training loader gives 6: use the same"):
+        with_batches_of(4).resume()
+    checkpoint = read_checkpoint(run.output / "last.pt")
+    del checkpoint["steps_per_epoch"]  # as in checkpoints of before
+    torch.save(checkpoint, run.output / "last.pt")
+    with_batches_of(8).resume()
+
+
 def test_resume_refuses_another_recipe_or_model(make):
     make("run").fit()
     with pytest.raises(CheckpointError, match=r"another recipe: lr 0.003 \(now 0.001\)"):
