@@ -88,15 +88,18 @@ def pretrained_model(options: dict[str, Any], stored: dict[str, Any]) -> ViT | N
 
     It is the model of --weights. A run that goes on takes its own last.pt instead, so that it does
     not depend on the other file any more.
+
+    options: those given in this call; stored: those of the run that goes on (stored_settings).
     """
-    source = options.get("weights", stored.get("weights"))
+    known = {**stored, **options}
+    source = known.get("weights")
     if source is None:
         return None
-    if options.get("resume") and (options["output"] / "last.pt").exists():
-        return load_model(options["output"])[0]
+    if known.get("resume") and (known["output"] / "last.pt").exists():
+        return load_model(known["output"])[0]
     # Its head is replaced in any case (finetune.new_head), and may be of any kind.
-    model = weights.model_of(source, num_classes=1, num_heads=options.get("heads"))
-    size = options.get("image_size", model.settings["image_size"])
+    model = weights.model_of(source, num_classes=1, num_heads=known.get("heads"))
+    size = known.get("image_size", model.settings["image_size"])
     if reason := why_patches_do_not_fit(size, model.settings["patch_size"]):
         raise ValueError(f"--image-size {in_pixels(size)}: {reason}")
     # Weights of another library expect its normalisation, where our data are in [-1, 1].

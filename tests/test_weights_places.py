@@ -258,6 +258,11 @@ def test_a_training_starts_from_weights_of_any_sizes_and_any_head(tmp_path):
     start = train.pretrained_model({"weights": str(tmp_path / "w.pth"), "heads": 3}, {})
     assert torch.equal(start.blocks[1].mlp.out.weight, theirs.blocks[1].mlp.fc2.weight)
     config.check({"weights": "w.pth", "heads": 3})
+    # A run that ended before its first checkpoint starts from the same weights once more, by what it has stored.
+    again = train.pretrained_model({"resume": True, "output": tmp_path},
+                                   {"weights": str(tmp_path / "w.pth"), "heads": 3, "image_size": 32})
+    assert torch.equal(again.blocks[1].mlp.out.weight, start.blocks[1].mlp.out.weight)
+    assert again.settings == start.settings
 
 
 def test_an_image_size_that_patches_do_not_divide_is_told_which_would_do(tmp_path):
