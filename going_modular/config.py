@@ -90,7 +90,7 @@ class Config(Recipe):
         "and the probabilities are averaged", False, group="data")
     repeats: int = option(
         "times that an epoch shows each training image, each time another crop; default: until "
-        "1,000 images were shown", least=1, group="data")
+        "1,000 images were shown, where held-out images count as shown", least=1, group="data")
     num_workers: int = option(
         "processes that prepare images; default: none for images of up to 64 px, which are faster "
         "without, else one for each processor, 8 at most", least=0, group="data", per_call=True)
@@ -125,8 +125,9 @@ class Config(Recipe):
     drop_path: float = option("stochastic depth: rate of the last layer", 0.0, group="model")
 
     images_shown: int = option(
-        "training images to show in all, which sets the epochs where they are not given", 31_000,
-        least=1)
+        "training images to show in all, which sets the epochs where they are not given; held-out "
+        "images count as shown, so that in fact fewer are (by a tenth, with the default of "
+        "--hold-out)", 31_000, least=1)
     batch_size: int = option("images in a step, of all GPUs together", 64, least=1)
     gradient_accumulation: int = option(
         "a batch goes through the model in so many micro-batches, with less memory", 1, least=1,
@@ -350,7 +351,8 @@ def complete(
 
     The value of each comes from the first of these that has one: `given` (where None counts as not
     given), `stored` by the run that is resumed, the preset, what follows from the data and the
-    device, the default. Raises ValueError for values that make no sense.
+    device, the default. images_shown and the default of repeats count the training images that will
+    be held out as shown, so a run shows fewer. Raises ValueError for values that make no sense.
     """
     given = {name: value for name, value in given.items() if value is not None}
     check(given)

@@ -54,16 +54,16 @@ class Recipe:
     Raises ValueError for a value out of bounds.
     """
 
-    epochs: int = option("epochs to train; default: as many as show --images-shown images, but 5 "
-                         "at least", above=0)
+    epochs: int = option("epochs to train; default: as many as --images-shown asks for, but 5 at "
+                         "least", above=0)
     lr: float = option("highest learning rate; not given, it is less in proportion for a hidden "
                        "size above 96 (B/16: 2.5e-4), and 5e-4 with --weights", 2e-3, above=0)
     weight_decay: float = option("decoupled weight decay of AdamW and Muon, on weight matrices alone",
                                  0.05, least=0)
     muon: float = option("learning rate of Muon, which then trains the weight matrices of the "
                          "encoder in place of AdamW; 0 for none; not given, it is 0.02 for new "
-                         "weights of a hidden size up to 128 with PyTorch 2.9 or newer, and else "
-                         "the default", 0.0, least=0)
+                         "weights of a hidden size up to 128 with PyTorch 2.9 or newer and without "
+                         "--shard, and else the default", 0.0, least=0)
     beta2: float = option("AdamW's decay of the average of squared gradients; short, as a small "
                           "set makes few steps", 0.95, least=0, below=1)
     warmup: float = option("share of all steps over which the learning rate rises", 0.1, least=0,

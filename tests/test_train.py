@@ -224,6 +224,11 @@ def test_presets_follow_the_data_and_give_way_to_what_is_given():
     assert complete({"test_shifts": True}, data_of(9), cpu).test_crops == 1
     # epochs show as many images as the preset says
     assert (few.epochs, few.repeats) == (23, 2) and many.epochs == 31 and digits.repeats == 50
+    # those that are held out among them, as the help says
+    photos = complete({}, data_of(225), cpu)
+    assert photos.epochs * photos.repeats * 225 == 45_000 == photos.images_shown
+    assert "held-out images count as shown" in config.help_text("images_shown")
+    assert "without --shard" in config.help_text("muon")
 
 
 def test_the_model_follows_the_device_and_the_patch_size():
