@@ -419,13 +419,17 @@ class Trainer:
         """Advance the bar by this number of images of this process.
 
         The sums are read, which waits for the device, only when the bar is drawn again, which tqdm
-        does some times a second. On a CPU there is nothing to wait for.
+        does some times a second. On a CPU there is nothing to wait for, and all processes read
+        them at each step, which finds a divergence at once.
         """
         drawn = self.bar.update(images * distributed.size())
         if drawn or self.device.type == "cpu":
             loss, correct = self._read_metrics()
-            loss, accuracy = loss / self.metrics.images, correct / self.metrics.images
-            self.bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
+            # The others show no bar. They may have no image yet, where a resumed epoch has only a
+            # last batch left that is too small for all.
+            if distributed.rank() == 0:
+                loss, accuracy = loss / self.metrics.images, correct / self.metrics.images
+                self.bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
 
     def _read_metrics(self) -> tuple[float, float]:
         """(sum of losses, right answers) of this epoch: this waits for the device, once.

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
-from going_modular import data_setup
+from going_modular import data_setup, distributed
 from going_modular import trainer as trainer_module
 from going_modular.recipe import (
     Recipe,
@@ -19,7 +19,17 @@ from going_modular.recipe import (
     tensor_float_32,
     warmup_cosine,
 )
-from going_modular.trainer import COLUMNS, Diverged, Stopped, Trainer, TrainingError, random_state, set_random_state
+from going_modular.trainer import (
+    COLUMNS,
+    Diverged,
+    EpochMetrics,
+    Stopped,
+    Trainer,
+    TrainingError,
+    progress_bar,
+    random_state,
+    set_random_state,
+)
 from going_modular.utils import CheckpointError, load_model, read_checkpoint
 from going_modular.vit import ViT
 
@@ -564,6 +574,18 @@ def test_no_step_waits_for_the_device_where_nothing_is_shown(make, monkeypatch):
     with reads:
         trainer.metrics.loss.item()
     assert reads.count == 1
+
+
+def test_a_process_that_has_no_image_yet_trains_on_and_sees_a_divergence(make, monkeypatch):
+    """Resumed where only a last batch of one image is left, the second of two processes has counted none."""
+    trainer = make()
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    trainer.metrics, trainer.bar = EpochMetrics(trainer.device), progress_bar(trainer.device)
+    trainer._show_progress(0)
+    trainer.metrics.norm += float("nan")
+    with pytest.raises(Diverged, match="the norm of the gradients is nan"):
+        trainer._show_progress(0)
 
 
 @pytest.mark.parametrize("fields, message", [
