@@ -143,7 +143,12 @@ class Together(torch.optim.Optimizer):
         super().__init__([group for part in parts for group in part.param_groups], {})
 
     def step(self, closure: Any = None) -> Any:
-        """A step of each."""
+        """A step of each. A closure computes loss and gradients anew before it; its loss is
+        returned, and None without one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         # Loading a state replaces these objects, so the parts are given them anew.
         start = 0
         for part in self.parts:
@@ -151,6 +156,7 @@ class Together(torch.optim.Optimizer):
             part.state, part.param_groups = self.state, self.param_groups[start:end]
             part.step()
             start = end
+        return loss
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:

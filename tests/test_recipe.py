@@ -57,6 +57,25 @@ def test_the_schedule_moves_both_rates_by_the_same_factor(model):
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-3, 1e-3, 0.02])
 
 
+@torch.no_grad()  # as torch's own optimizers, it turns gradients on for the closure
+def test_a_closure_gives_the_gradients_of_the_step_and_its_loss(model):
+    before = [parameter.clone() for parameter in model.parameters()]
+    optimizer, losses = Recipe(epochs=1, muon=0.02).optimizer(model), []
+
+    def closure():
+        optimizer.zero_grad()
+        losses.append(model(torch.ones(2, 3, 16, 16)).logsumexp(dim=1).sum())
+        losses[-1].backward()
+        return losses[-1]
+
+    assert optimizer.step() is None and not losses  # there are no gradients yet, so nothing moves
+    assert all(torch.equal(now, then) for now, then in zip(model.parameters(), before, strict=True))
+    assert optimizer.step(closure) is losses[0] and len(losses) == 1
+    for name in ("head.bias", "blocks.1.mlp.out.weight"):  # one of each optimizer
+        moved = dict(zip(dict(model.named_parameters()), before))[name]
+        assert not torch.equal(model.get_parameter(name), moved), name
+
+
 def test_muon_needs_a_vit_and_a_pytorch_that_has_it(monkeypatch):
     recipe = Recipe(epochs=1, muon=0.02)
     with pytest.raises(ValueError, match="muon trains the blocks of a ViT, and this is Linear"):
