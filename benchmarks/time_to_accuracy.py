@@ -20,7 +20,7 @@ from benchmarks import cifar100
 from benchmarks.common import RESULTS, log_of, write_log
 from benchmarks.main_job import train_vit
 from benchmarks.mnist import RECIPE
-from going_modular import data_setup, engine, train
+from going_modular import config, data_setup, engine, train
 from going_modular.data_setup import ImageData
 from going_modular.utils import pick_device
 from going_modular.vit import ViT
@@ -36,8 +36,9 @@ GOALS = {  # accuracies on the test set, and how our recipe is asked for them
 def by_command(data: str, options: list[str], seed: int, device: torch.device) -> tuple[dict, ImageData, ViT]:
     """What our recipe reaches by the command, the data, and a fresh model of the same kind."""
     results, images = train_vit(data, seed, str(device), options), data_setup.load(data)
+    settings = config.complete({"seed": seed}, images, device, stored=results["settings"])
     torch.manual_seed(seed)
-    return results, images, train.build_model(results["settings"], len(images.class_names))
+    return results, images, train.build_model(settings, len(images.class_names))
 
 
 def by_cifar100(epochs: int, seed: int, device: torch.device) -> tuple[dict, ImageData, ViT]:
