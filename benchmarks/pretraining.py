@@ -1,6 +1,6 @@
-"""What pre-training is worth on small sets of photos: 5, 20 and 60 minutes of it, against none.
+"""What pre-training is worth on small sets of photos: 60 and 150 minutes of it, against none.
 
-python -m benchmarks.pretraining --data FOLDER --run runs/pretraining [--minutes 5 20 60]
+python -m benchmarks.pretraining --data FOLDER --run runs/pretraining [--minutes 60 150]
     ->  benchmarks/results/pretraining.json, images/pretraining.png
 
 FOLDER holds train/CLASS/ and test/CLASS/ of many classes, such as Food-101 without the three dishes. Five triples of
@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, default=Path("runs/pretraining"), help="folder of the runs")
-    parser.add_argument("--minutes", type=int, nargs="+", default=[5, 20, 60])
+    parser.add_argument("--minutes", type=int, nargs="+", default=[60, 150])
     parser.add_argument("--add", action="store_true", help="keep what the log has")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()

@@ -15,7 +15,6 @@ from going_modular.recipe import BFLOAT16_FROM
 from notebooks.address import address
 
 FOLDER = Path(__file__).parent
-MUON_SINCE = "2026-11-26 15:43"  # when the command's recipe got Muon; the log of an older run does not say it
 SIMPLE = {"histogram": "colour histograms", "pixels": "raw pixels", "mean_colour": "the mean colour"}
 
 
@@ -230,8 +229,8 @@ def time_to_accuracy_text() -> str:
                                 for goal, seconds in way["seconds_to"].items())
             lines.append(f"| {name}, {row['test_images']:,} to test | {title}, {way['seconds']:.0f} s | {reached} | "
                          f"**{way['last']:.3f}** | {way['best']:.3f} of {way['epochs']} |")
-    older = [name for name, row in values["rows"].items() if name != "cifar100" and row["date"] < MUON_SINCE]
-    older = f"The rows of {' and '.join(older)} are of the recipe before it had Muon (`--muon 0`). " if older else ""
+    without = [name for name, row in values["rows"].items() if row["muon"] == 0]
+    without = f"Our recipe was without Muon (`--muon 0`) on {' and '.join(without)}. " if without else ""
     return "\n".join(lines) + (
         "\n\nThe same ViT on the same images in memory for the same time (the plain loop ends "
         "the epoch that it has begun), on one seed. The plain loop is Adam at 1e-3 without "
@@ -240,7 +239,7 @@ def time_to_accuracy_text() -> str:
         "more luck. Our seconds contain the tests, those of the plain loop do not. CIFAR-100 is "
         "here its first 20 classes, in the split of the section on it, with the model and recipe of "
         "`benchmarks.cifar100`; MNIST is shown three times here, five times in the section on it. A schedule pays at "
-        f"its end: on the way there the plain loop can be ahead. {older}"
+        f"its end: on the way there the plain loop can be ahead. {without}"
         + " ".join(f"{name}: {measured_on(row, 'time_to_accuracy')}" for name, row in values["rows"].items()))
 
 
