@@ -1,6 +1,7 @@
 """MNIST on two CPU cores: a ViT by the command, and a CNN of about as many parameters for the same time.
 
 python -m benchmarks.mnist [--seeds 0 1 2] [--cnn-seeds 0 1 2]  ->  benchmarks/results/mnist.json
+python -m benchmarks.mnist --passes 50 --seeds 0 --cnn-seeds    ->  benchmarks/results/mnist_50_passes.json
 
 The ViT is trained by `torchrun --nproc_per_node=2 -m going_modular.train --data mnist` and RECIPE: two processes with a
 thread each. The CNN is trained by one process with all threads.
@@ -20,6 +21,7 @@ from going_modular import config, data_setup, train
 
 RECIPE = ("--patch-size 7 --layers 4 --hidden-size 128 --heads 4 --mlp-size 256 --pool mean --batch-size 128 --lr 3e-3 "
           "--epochs 1 --repeats 5").split()
+PASSES = 5  # of the recipe over the training images
 
 
 def mean_f1(confusion_matrix: list[list[int]]) -> float:
@@ -59,15 +61,19 @@ def main() -> None:
     parser.add_argument("--data", default="mnist", help="another data set, to try this script")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: the ViTs of the log")
     parser.add_argument("--cnn-seeds", type=int, nargs="*", default=[0, 1, 2], help="none: no CNN")
+    parser.add_argument("--passes", type=int, default=PASSES, help=f"over the training images, a multiple of {PASSES}")
     parser.add_argument("--processes", type=int, default=2, help="that train the ViT together")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--search", action="store_true", help="score the recipe on held-out images, with one seed")
     parser.add_argument("options", nargs="*", help="after --: options of going_modular.train")
     args = parser.parse_args()
+    if args.passes < PASSES or args.passes % PASSES:
+        parser.error(f"--passes must be a multiple of {PASSES}, got {args.passes}")
     device = train.pick_device(args.device)
+    options = ["--epochs", str(args.passes // PASSES), *args.options]
     if args.search:
-        line = search(args.data, args.seeds[0], device, args.options)
-        line |= {"recipe": RECIPE, "options": args.options, "seed": args.seeds[0], "machine": machine(),
+        line = search(args.data, args.seeds[0], device, options)
+        line |= {"recipe": RECIPE, "options": options, "seed": args.seeds[0], "machine": machine(),
                  "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC"}
         print(line)
         with open(RESULTS / "mnist_search.jsonl", "a") as file:
@@ -76,11 +82,13 @@ def main() -> None:
 
     data = data_setup.load(args.data)
     print(data.note)
-    file = "mnist" if args.data == "mnist" else f"mnist_{args.data}"
+    # Only what the recipe gives on MNIST gets the name of the log that is reported.
+    file = "_".join(["mnist", *([args.data] if args.data != "mnist" else []),
+                     *([f"{args.passes}_passes"] if args.passes != PASSES else []), *(["trial"] if args.options else [])])
     if args.seeds:
         vits = []
         for seed in args.seeds:
-            vits.append(train_vit(args.data, seed, args.device, [*RECIPE, *args.options], processes=args.processes))
+            vits.append(train_vit(args.data, seed, args.device, [*RECIPE, *options], processes=args.processes))
             tell("ViT", seed, vits[-1])
         log = {"train_images": len(data.train), "test_images": len(data.test),
                "guess_loss": vits[0]["guess_loss"], "one_class_accuracy": vits[0]["one_class_accuracy"],
