@@ -178,11 +178,11 @@ def table_7() -> Row:
     # A best rate that no higher or no lower one was tried beside may not be the best there is.
     edges = [f"{kind} in {name}" for name, results in log("table7")["results"].items()
              for kind, row in results.items() if row["lr"] in (min(rates := [*map(float, row["tried"])]), max(rates))]
+    edge = f", which lies at the edge of those tried for {' and '.join(edges)}" if edges else ""
     return Row("Table 7", what, "in small",
                f"a small CNN briefly pre-trained on drawings, then fine-tuned: {values['pre-training']}; and, not "
                f"in the table, a ViT fine-tuned with each: {values['fine-tuning']}; three seeds, the best of three "
-               f"rates, which lies at the edge of those tried for {' and '.join(edges)}; in pre-training this is "
-               "not the paper's order", paper, ("13_train_on_food",))
+               f"rates{edge}; in pre-training this is not the paper's order", paper, ("13_train_on_food",))
 
 
 def tables() -> list[Row]:

@@ -167,6 +167,22 @@ def test_the_numbers_of_the_scorecard_stand_in_its_notebooks(row):
         assert quoted in row.ours and quoted.replace(",", "") in numbers, quoted
 
 
+def test_what_the_scorecard_says_beside_its_numbers_is_what_the_logs_show():
+    accuracy = {name: {kind: row["test_accuracy"]["mean"] for kind, row in results.items()}
+                for name, results in log("table7")["results"].items()}
+    # Adam is ahead in the paper's pre-training.
+    assert "in pre-training this is not the paper's order" in scorecard.table_7().ours
+    assert accuracy["pre-training"]["AdamW"] < accuracy["pre-training"]["SGD"]
+    for measure in ("probe", "fine_tuned"):  # Figures 3 and 4: the lines do not cross
+        for samples in (3_500, 35_000):
+            vit_line, cnn_line = (scorecard.means(measure, kind, samples) for kind in ("ViT", "CNN"))
+            assert all(cnn_line[pictures] > accuracy for pictures, accuracy in vit_line.items())
+    figure_8 = next(row for row in scorecard.figures() if row.part == "Figure 8")
+    assert "not the paper's order" in figure_8.ours  # there depth and smaller patches pay most, width least
+    base, deep, wide, coarse = map(float, re.findall(r"0\.\d+", figure_8.ours)[:4])
+    assert wide > base > deep and coarse > base
+
+
 def test_the_accuracies_that_notebook_13_quotes_are_those_of_the_logs():
     cells = json.loads((ROOT / "notebooks" / "13_train_on_food.ipynb").read_text())["cells"]
     text = next("".join(cell["source"]) for cell in cells if cell["id"] == "main-finding")
