@@ -83,8 +83,9 @@ def main() -> None:
     data = data_setup.load(args.data)
     print(data.note)
     # Only what the recipe gives on MNIST gets the name of the log that is reported.
-    file = "_".join(["mnist", *([args.data] if args.data != "mnist" else []),
-                     *([f"{args.passes}_passes"] if args.passes != PASSES else []), *(["trial"] if args.options else [])])
+    kinds = {args.data: args.data != "mnist", f"{args.passes}_passes": args.passes != PASSES,
+             "trial": bool(args.options)}
+    file = "_".join(["mnist", *(kind for kind, different in kinds.items() if different)])
     if args.seeds:
         vits = []
         for seed in args.seeds:
