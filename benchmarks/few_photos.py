@@ -6,8 +6,8 @@ python -m benchmarks.few_photos --run runs/few_photos --write   ->  going_modula
 FOLDER holds train/CLASS/ and test/CLASS/ of many classes, such as Food-101 without the three dishes. A triple is three
 of them (benchmarks.recipe_search), 75 photos of each to train and up to 400 others to score. The recipe was chosen on
 triples 0 to 3, and its accuracy is told on 4 to 8, which chose nothing. All variants show each photo that is not held
-out as often. Runs are kept in --run, one file each: the command can be stopped and given again, and several may run at
-once.
+out as often, except where they say so. Runs are kept in --run, one file each: the command can be stopped and given
+again, and several may run at once.
 --cost, with nothing beside it, measures how long a variant takes beside the recipe; --write writes the log.
 """
 import argparse
@@ -34,6 +34,7 @@ from going_modular.paper import masked
 from going_modular.paper.positions import sinusoidal_positions
 from going_modular.trainer import Trainer
 from going_modular.vit import MultiheadSelfAttention, ViT, count_parameters
+from going_modular.weights import resize_positions
 
 CHOSEN_ON, TOLD_ON = (0, 1, 2, 3), (4, 5, 6, 7, 8)
 SETTINGS = "--model Mini --image-size 64 --epochs 3 --repeats 67".split()
@@ -180,6 +181,32 @@ def taught(trainer: Trainer) -> None:
     trainer.mixup = half_answered
 
 
+def coarse_first(**sizes: int) -> Callable[[Trainer], None]:
+    """A model of these sizes, which sees fewer patches, is trained first, on twice as many views, and its weights are
+    carried over."""
+    def train_first(trainer: Trainer) -> None:
+        model, recipe = trainer.model, trainer.recipe
+        torch.manual_seed(recipe.seed)
+        coarse = ViT(**model.settings | sizes)
+        first = Trainer(coarse, trainer.loaders["train"], replace(recipe, epochs=2 * recipe.epochs), trainer.device,
+                        class_names=trainer.description["class_names"], quiet=True)
+        first.trained = nn.Sequential(v2.Resize(coarse.settings["image_size"]), coarse)
+        first.fit()
+        carry_over(coarse, model)
+
+    return train_first
+
+
+def carry_over(coarse: ViT, fine: ViT) -> None:
+    """Give a model of more patches the weights of one of fewer: positions are interpolated, and so are the kernels of
+    the patch embedding, of which the answer to an even colour stays as it is."""
+    weights, old, new = coarse.state_dict(), coarse.settings["patch_size"], fine.settings["patch_size"]
+    weights["position_embedding"] = resize_positions(weights["position_embedding"], fine.grid, old_grid=coarse.grid)
+    kernels = weights["patch_embedding.projection.weight"].unflatten(1, (-1, old, old))
+    kernels = F.interpolate(kernels, (new, new), mode="area") * (old / new) ** 2
+    fine.load_state_dict(weights | {"patch_embedding.projection.weight": kernels.flatten(1)})
+
+
 def masked_first(trainer: Trainer) -> None:
     """Masked patch prediction comes first, on a third as many views of the same photos."""
     task = masked.MaskedPatchPrediction(trainer.model)
@@ -202,6 +229,12 @@ VARIANTS = {
     "relative": Variant("relative positions as an extra loss (Liu et al., 2021)", model=with_relative_positions,
                         trainer=lambda trainer: setattr(trainer, "trained", RelativePositions(trainer.model))),
     "masked": Variant("masked patch prediction on the same photos first", trainer=masked_first),
+    "patches of 16": Variant("patches of 16 pixels in place of 8", "--patch-size 16"),
+    "patches of 4": Variant("patches of 4 pixels in place of 8, a third of the views", "--patch-size 4 --epochs 1"),
+    "patches of 16 first": Variant("patches of 16 pixels for two thirds of the views, then of 8", "--epochs 1",
+                                   trainer=coarse_first(patch_size=16)),
+    "32 pixels first": Variant("images of 32 pixels for two thirds of the views, then of 64", "--epochs 1",
+                               trainer=coarse_first(image_size=32)),
     "stem": Variant("a convolutional stem before the patches (the hybrid of Section 3.1)",
                     model=lambda model: setattr(model, "patch_embedding", ConvolutionalStem(model))),
     "drawings": Variant("pre-trained on 2,400 drawings of food, then AdamW", "--weights drawn_food --lr 0.001"),

@@ -74,6 +74,18 @@ def test_waves_give_a_row_and_a_column_each_its_own_half():
     assert positions.abs().max() <= 0.5 < positions.abs().max() * 1.1
 
 
+@pytest.mark.parametrize("sizes", [{"patch_size": 16}, {"image_size": 16}])
+def test_a_model_of_more_patches_takes_over_what_an_even_image_gives(sizes):
+    fine = ViT(**SIZES | {"image_size": 32})
+    coarse = ViT(**fine.settings | sizes)
+    few_photos.carry_over(coarse, fine)
+    of_coarse, of_fine = (model.patch_embedding(torch.ones(1, 3, model.settings["image_size"],
+                                                           model.settings["image_size"])) for model in (coarse, fine))
+    assert of_fine.shape == (1, 16, 24) and torch.allclose(of_fine[0, 5], of_coarse[0, 0], atol=1e-6)
+    assert torch.equal(fine.position_embedding[0, 1], coarse.position_embedding[0, 1])  # the corner
+    assert torch.equal(fine.blocks[0].msa.qkv.weight, coarse.blocks[0].msa.qkv.weight)
+
+
 @pytest.mark.parametrize("name", ["CutMix", "taught", "masked"])
 def test_a_variant_that_changes_the_trainer_learns(name, colours, monkeypatch):
     monkeypatch.setattr(few_photos, "SETTINGS", "--image-size 16 --patch-size 8 --layers 1 --hidden-size 24 --heads 2 "
