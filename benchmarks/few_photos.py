@@ -229,6 +229,8 @@ VARIANTS = {
     "relative": Variant("relative positions as an extra loss (Liu et al., 2021)", model=with_relative_positions,
                         trainer=lambda trainer: setattr(trainer, "trained", RelativePositions(trainer.model))),
     "masked": Variant("masked patch prediction on the same photos first", trainer=masked_first),
+    "wider": Variant("a third wider", "--hidden-size 128 --heads 4 --mlp-size 512"),
+    "deeper": Variant("twice as many blocks", "--layers 8"),
     "patches of 16": Variant("patches of 16 pixels in place of 8", "--patch-size 16"),
     "patches of 4": Variant("patches of 4 pixels in place of 8, a third of the views", "--patch-size 4 --epochs 1"),
     "patches of 16 first": Variant("patches of 16 pixels for two thirds of the views, then of 8", "--epochs 1",
