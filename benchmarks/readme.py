@@ -232,8 +232,6 @@ def time_to_accuracy_text() -> str:
                                 for goal, seconds in way["seconds_to"].items())
             lines.append(f"| {name}, {row['test_images']:,} to test | {title}, {way['seconds']:.0f} s | {reached} | "
                          f"**{way['last']:.3f}** | {way['best']:.3f} of {way['epochs']} |")
-    without = [name for name, row in values["rows"].items() if row["muon"] == 0]
-    without = f"Our recipe was without Muon (`--muon 0`) on {' and '.join(without)}. " if without else ""
     return "\n".join(lines) + (
         "\n\nThe same ViT on the same images in memory for the same time (the plain loop ends "
         "the epoch that it has begun), on one seed. The plain loop is Adam at 1e-3 without "
@@ -242,7 +240,7 @@ def time_to_accuracy_text() -> str:
         "more luck. Our seconds contain the tests, those of the plain loop do not. CIFAR-100 is "
         "here its first 20 classes, in the split of the section on it, with the model and recipe of "
         "`benchmarks.cifar100`; MNIST is shown three times here, five times in the section on it. A schedule pays at "
-        f"its end: on the way there the plain loop can be ahead. {without}"
+        "its end: on the way there the plain loop can be ahead. "
         + " ".join(f"{name}: {measured_on(row, 'time_to_accuracy')}" for name, row in values["rows"].items()))
 
 
