@@ -1,26 +1,20 @@
-"""A ViT pre-trained on pictures that no one photographed: 60,000 drawings and fractals of 210 classes.
+"""60,000 pictures of 210 classes that no one photographed: ten dishes, 100 things, 100 fractals, at 64 pixels.
 
-python -m benchmarks.drawings [--passes 15]  ->  runs/drawings/run
+`python -m benchmarks.trained drawings` trains on them the model of that name, which comes with the package, and
+benchmarks.few_photos says what a training on photos gains from it. Dishes and things are the drawn sets of the package.
 
-Ten dishes and 100 things are the drawn sets of the package, at 64 pixels; 100 classes are fractals by formula, as of
-Kataoka et al. (2020). It trains by the options of benchmarks.pretraining, and may be stopped and given again.
-benchmarks.few_photos says what a training on photos gains from it.
-
-A class of fractals is an iterated function system: a few affine maps of the plane, drawn so that what they leave is
-neither a point nor spread out (Anderson and Farrell, 2022). A picture of it shows where many points come to that are
-sent through maps picked at random, with the maps changed a little, turned, and in colours of its own.
+A class of fractals (Kataoka et al., 2020) is an iterated function system: a few affine maps of the plane, drawn so that
+what they leave is neither a point nor spread out (Anderson and Farrell, 2022). A picture of it shows where many points
+come to that are sent through maps picked at random, with the maps changed a little, turned, and in colours of its own.
 """
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.pretraining import pretrain
 from going_modular import drawn
 
-FOLDER = Path("runs/drawings")
 OF_EACH = {"drawn10": 2000, "drawn_things": 200, "fractals": 200}  # pictures of a class to train; a tenth more to test
 FRACTALS = 100  # classes
 SIZE = 64
@@ -85,27 +79,11 @@ def pictures(name: str, split: str, count: int) -> Iterator[tuple[str, int, Imag
                    draw_fractal(maps, np.random.default_rng([label, split == "test", index])))
 
 
-def lay_out_drawings(folder: Path) -> None:
-    """Draw all sets into folder/{train,test}/CLASS/0000.png; once, as folder.txt beside it tells."""
-    done = folder.with_suffix(".txt")
-    if done.exists():
-        return
+def draw_all(folder: Path) -> None:
+    """Draw all sets into folder/{train,test}/CLASS/0000.png."""
     for name, count in OF_EACH.items():
         for split, of_class in (("train", count), ("test", count // 10)):
             for class_name, index, image in pictures(name, split, of_class):
                 path = folder / split / class_name / f"{index:04d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 image.save(path, compress_level=1)
-    done.write_text("complete\n")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--passes", type=int, default=15)
-    args = parser.parse_args()
-    lay_out_drawings(FOLDER / "data")
-    print(pretrain(FOLDER / "data", FOLDER / "run", args.passes))
-
-
-if __name__ == "__main__":
-    main()

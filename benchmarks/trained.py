@@ -2,13 +2,14 @@
 
 python -m benchmarks.trained seven_dishes                   10,500 drawings of dishes that are not pizza, steak or sushi
 python -m benchmarks.trained drawn_food                     2,400 drawings of pizza, steak and sushi
-python -m benchmarks.trained food98 --data FOLDER [--run FOLDER]    Food-101 at 64 px without these three dishes
-python -m benchmarks.trained cifar100 [--run FOLDER]                CIFAR-100, as benchmarks.cifar100 --cpu does it
+python -m benchmarks.trained drawings                       60,000 drawings and fractals of 210 kinds
+python -m benchmarks.trained food98 --data FOLDER           Food-101 at 64 px without these three dishes
+python -m benchmarks.trained cifar100                       CIFAR-100, as benchmarks.cifar100 --cpu does it
     ->  going_modular/weights/trained/NAME.pt, benchmarks/results/trained_NAME.json
 
 The weights are stored in half precision: a model that loads them computes in float32 as always. The test accuracy of
-the log is that of the stored weights. With --run, the run keeps its folder: a command that was stopped goes on when it
-is given again, and a finished run is stored as it is. A run of `benchmarks.cifar100 --run FOLDER` is in FOLDER/0.
+the log is that of the stored weights. With --run FOLDER, the run keeps its folder, and what was drawn for it lies
+beside it: a command that was stopped goes on when it is given again, and a finished run is stored as it is. A run of `benchmarks.cifar100 --run FOLDER` is in FOLDER/0.
 """
 import argparse
 import json
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import cifar100
+from benchmarks import cifar100, drawings
 from benchmarks.common import write_log
 from going_modular import data_setup, drawn, train, utils
 from going_modular.experiments.data_scale import DISHES
@@ -31,6 +32,9 @@ MODELS = {
         "--model Mini --hidden-size 64 --heads 4 --mlp-size 256 --patch-size 8 --image-size 48 --epochs 20 "
         "--hold-out 0.02 --muon 0"),
     "drawn_food": ("drawn pizza, steak and sushi", "--model Mini --image-size 64 --muon 0"),
+    "drawings": (
+        "drawings of 110 kinds and fractals of 100, 64 px",
+        "--model Mini --image-size 64 --min-scale 0.35 --muon 0.02 --hold-out 0.02 --batch-size 128 --epochs 15"),
     "food98": (
         "98 classes of Food-101, 64 px",
         "--model Mini --image-size 64 --min-scale 0.35 --muon 0.02 --hold-out 0.02 --batch-size 128 --epochs 22"),
@@ -38,9 +42,9 @@ MODELS = {
 CIFAR100_PASSES = 20
 
 
-def draw_dishes(folder: Path, counts: dict[str, int]) -> None:
+def draw_dishes(folder: Path) -> None:
     """Draw folder/{train,test}/DISH/0000.png; no picture is one of the data set drawn10."""
-    for split, (part, count) in enumerate(counts.items()):
+    for split, (part, count) in enumerate({"train": 1500, "test": 100}.items()):
         for label, dish in enumerate(DISHES):
             target = folder / part / dish
             target.mkdir(parents=True)
@@ -107,15 +111,20 @@ def main() -> None:
         run = args.run or Path(folder) / "run"
         source = args.data or {"drawn_food": "drawn", "cifar100": "cifar100"}.get(args.name)
         if source is None:
-            source = str(Path(folder) / "seven_dishes")
-            draw_dishes(Path(source), {"train": 1500, "test": 100})
+            source = Path(f"{args.run}_pictures") if args.run else Path(folder) / "pictures"
+            if not source.exists():
+                source.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=source.parent) as unfinished:
+                    draw = drawings.draw_all if args.name == "drawings" else draw_dishes
+                    draw(Path(unfinished) / "pictures")
+                    (Path(unfinished) / "pictures").rename(source)
         data = data_setup.load(source)
         if args.name == "cifar100":
             results = train_cifar100(data, run, args.seed)
             pictures = "CIFAR-100" + ("" if results["public_split"] else ", split anew") + ", 32 px"
         else:
             pictures, options = MODELS[args.name]
-            results = train_by_command(source, options, run, args.seed)
+            results = train_by_command(str(source), options, run, args.seed)
         checkpoint, target = half(run, pictures, results["epochs"]), utils.TRAINED / f"{args.name}.pt"
         utils.write_atomically(target, lambda file: torch.save(checkpoint, file))
         write_log(f"trained_{args.name}", test_accuracy(target, data) | results)

@@ -14,15 +14,10 @@ def test_pictures_of_a_fractal_differ_and_can_be_drawn_again():
         assert np.abs(first - other).mean() > 10 and first.std() > 10
 
 
-def test_the_drawings_are_laid_out_once_and_whole(tmp_path, monkeypatch):
+def test_each_class_has_a_folder_of_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(drawings, "OF_EACH", {"fractals": 10})
     monkeypatch.setattr(drawings, "FRACTALS", 2)
-    drawings.lay_out_drawings(tmp_path / "data")
-    files = sorted((tmp_path / "data").glob("*/*/*.png"))
-    assert len(files) == 2 * 11 and len({file.parent.name for file in files}) == 2
-    files[0].unlink()  # what is told to be whole is not drawn again
-    drawings.lay_out_drawings(tmp_path / "data")
-    assert not files[0].exists()
-    (tmp_path / "data.txt").unlink()
-    drawings.lay_out_drawings(tmp_path / "data")
-    assert files[0].exists()
+    drawings.draw_all(tmp_path)
+    names = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.png")}
+    assert names == {*(f"train/fractal_0{label}/000{index}.png" for label in (0, 1) for index in range(10)),
+                     "test/fractal_00/0000.png", "test/fractal_01/0000.png"}
