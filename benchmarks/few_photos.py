@@ -242,7 +242,8 @@ VARIANTS = {
     "drawings": Variant("pre-trained on 2,400 drawings of food, then AdamW", "--weights drawn_food --lr 0.001"),
     "drawings, Muon": Variant("pre-trained on 2,400 drawings of food, then the recipe",
                               "--weights drawn_food --muon 0.02 --lr 0.002"),
-    "many drawings": Variant("pre-trained on 60,000 drawings and fractals, then AdamW", "--weights drawings --lr 0.001"),
+    "many drawings": Variant("pre-trained on 60,000 drawings and fractals, then AdamW",
+                             "--weights drawings --lr 0.001"),
     "many drawings, Muon": Variant("pre-trained on 60,000 drawings and fractals, then the recipe",
                                    "--weights drawings --muon 0.02 --lr 0.002"),
 }

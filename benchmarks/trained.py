@@ -9,7 +9,8 @@ python -m benchmarks.trained cifar100                       CIFAR-100, as benchm
 
 The weights are stored in half precision: a model that loads them computes in float32 as always. The test accuracy of
 the log is that of the stored weights. With --run FOLDER, the run keeps its folder, and what was drawn for it lies
-beside it: a command that was stopped goes on when it is given again, and a finished run is stored as it is. A run of `benchmarks.cifar100 --run FOLDER` is in FOLDER/0.
+beside it: a command that was stopped goes on when it is given again, and a finished run is stored as it is. A run of
+`benchmarks.cifar100 --run FOLDER` is in FOLDER/0.
 """
 import argparse
 import json
