@@ -1,9 +1,9 @@
-"""The main job on a small set of photos, from scratch and from the weights of a model that comes with the package.
+"""The main job on a small set of photos, from scratch and from the weights of models that come with the package.
 
-python -m benchmarks.from_weights --data photos [--weights food98] [--seeds 0 1 2 3 4]
+python -m benchmarks.from_weights --data photos [--weights drawings food98] [--seeds 0 1 2 3 4]
     ->  benchmarks/results/from_weights_photos.json
 
-Both ways train on as many images, each seed in a process of its own. The learning rate after pre-training is the one
+All ways train on as many images, each seed in a process of its own. The learning rate after pre-training is the one
 that benchmarks.pretraining chose on other classes.
 """
 import argparse
@@ -18,13 +18,13 @@ from going_modular import data_setup
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="photos")
-    parser.add_argument("--weights", default="food98")
+    parser.add_argument("--weights", nargs="+", default=["drawings", "food98"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     lr = json.loads((RESULTS / "pretraining.json").read_text())["lr"]
     ways = {"from scratch": ["--model", "Mini", "--image-size", "64"],
-            f"from {args.weights}": ["--weights", args.weights, "--lr", lr]}
+            **{f"from {name}": ["--weights", name, "--lr", lr] for name in args.weights}}
     results = {}
     for name, options in ways.items():
         runs = []
