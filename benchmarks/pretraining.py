@@ -1,4 +1,4 @@
-"""What pre-training is worth on small sets of photos: 60 and 150 minutes of it, against none.
+"""What pre-training is worth on small sets of photos: 60 and 150 minutes of it, or drawings alone, against none.
 
 python -m benchmarks.pretraining --data FOLDER --run runs/pretraining [--minutes 60 150]
     ->  benchmarks/results/pretraining.json, images/pretraining.png
@@ -8,9 +8,9 @@ its classes are set aside, others than those that chose the recipe (benchmarks.r
 to train, up to 400 to score. On all other classes a ViT is trained by `python -m going_modular.train`, once for each
 length; a length counts images, as many as this machine trains on in so many minutes (measured first, when it should do
 nothing else, and kept in --run, as are the runs themselves: the command can be stopped and given again). Then the same
-command trains on each triple, from scratch and with --weights of each run, on as many images. The learning rate after
-pre-training is the one that is best on a sixth triple after the shortest pre-training. With --add, the log's figures
-and learning rate stay, and the --minutes are added to them.
+command trains on each triple, from scratch, with --weights of each run, and with the weights `drawings` of the package,
+on as many images. The learning rate after pre-training is the one that is best on a sixth triple after the shortest
+pre-training. With --add, the log's figures and learning rate stay, and what it lacks is added to them.
 """
 import argparse
 import json
@@ -69,9 +69,10 @@ def rate_of(data: Path, run: Path) -> dict[str, float]:
     return json.loads(file.read_text())
 
 
-def draw(scratch: dict, pretrained: dict[int, dict]) -> plt.Figure:
-    """Accuracy on the triples against the minutes of pre-training: each triple in grey, and their mean."""
-    stages = {"none": scratch} | {f"{minutes} min": values["triples"] for minutes, values in pretrained.items()}
+def draw(scratch: dict, drawn: dict, pretrained: dict[int, dict]) -> plt.Figure:
+    """Accuracy on the triples against the kind of pre-training: each triple in grey, and their mean."""
+    stages = {"none": scratch, "drawings\nalone": drawn["triples"]} | {
+        f"photos,\n{minutes} minutes": values["triples"] for minutes, values in pretrained.items()}
     accuracies = [values["test_accuracy"] for values in stages.values()]
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for number, each in enumerate(zip(*(values["each"] for values in accuracies), strict=True)):
@@ -90,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, default=Path("runs/pretraining"), help="folder of the runs")
-    parser.add_argument("--minutes", type=int, nargs="+", default=[60, 150])
+    parser.add_argument("--minutes", type=int, nargs="*", default=[60, 150])
     parser.add_argument("--add", action="store_true", help="keep what the log has")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
@@ -118,8 +119,9 @@ def main() -> None:
             before = log("pretraining")
             scratch, lr, tried = before["scratch"], before["lr"], before["accuracy_on_the_sixth_triple"]
             pretrained = {int(minutes): values for minutes, values in before["pretrained"].items()}
+            drawn = before.get("drawings")
         else:
-            scratch, pretrained, lr = on_triples("from scratch", of_all), {}, None
+            scratch, pretrained, drawn, lr = on_triples("from scratch", of_all), {}, None, None
         for minutes in args.minutes:
             run = args.run / f"{minutes}_minutes"
             epochs = max(1, round(minutes * 60 * rate["images_a_second"] / train_images / 0.98))
@@ -132,17 +134,19 @@ def main() -> None:
             pretrained[minutes] = {
                 "images": round(results["epochs"] * train_images * 0.98), "test_accuracy": results["test_accuracy"],
                 "triples": on_triples(f"{minutes} minutes", ["--weights", str(run), "--lr", lr]), "command": command()}
+        if drawn is None:
+            drawn = {"triples": on_triples("drawings", ["--weights", "drawings", "--lr", lr]), "command": command()}
 
-    for values in pretrained.values():
+    for values in (drawn, *pretrained.values()):
         gains = [after - before for after, before in zip(values["triples"]["test_accuracy"]["each"],
                                                          scratch["test_accuracy"]["each"], strict=True)]
         values["gain"] = {**summary(gains), "standard_error": round(statistics.stdev(gains) / len(gains) ** 0.5, 4)}
-    plots.save(draw(scratch, pretrained), Path(__file__).parent.parent / "images" / "pretraining.png")
+    plots.save(draw(scratch, drawn, pretrained), Path(__file__).parent.parent / "images" / "pretraining.png")
     write_log("pretraining", {
         "train_images": train_images, "classes": len(others.class_names),
         "triples": [classes[triple] for triple in TRIPLES],
         "rate": rate, "lr": lr, "accuracy_on_the_sixth_triple": tried,
-        "scratch": scratch, "pretrained": pretrained})
+        "scratch": scratch, "drawings": drawn, "pretrained": pretrained})
 
 
 if __name__ == "__main__":

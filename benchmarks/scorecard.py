@@ -25,7 +25,7 @@ NUMBERED = [*(f"Equation {number}" for number in range(1, 9)), *(f"Table {number
 HOW = ("exactly", "in small", "not")
 # The models that come with the package, and what each was trained on.
 TRAINED = {"seven_dishes": "drawings of seven dishes", "drawn_food": "drawings of three dishes",
-           "food98": "photos of 98 dishes", "cifar100": "CIFAR-100"}
+           "drawings": "drawings and fractals", "food98": "photos of 98 dishes", "cifar100": "CIFAR-100"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def near_and_far(similarity: torch.Tensor) -> tuple[float, float]:
 
 def draw_positions() -> plt.Figure:
     """For each model a tile for each patch: how similar its position is to those of all patches (Figure 10)."""
-    figure, axes = plt.subplots(1, len(TRAINED), figsize=(10, 3), layout="constrained")
+    figure, axes = plt.subplots(1, len(TRAINED), figsize=(10, 2.5), layout="constrained")
     for axis, (name, similarity) in zip(axes, position_similarities().items(), strict=True):
         rows, columns = similarity.shape[:2]
         framed = torch.full((rows, rows + 1, columns, columns + 1), torch.nan)  # a white line after each tile
@@ -285,7 +285,7 @@ def figures() -> list[Row]:
             f"each at its best of four rates: {pooling['token']:.3f} and {pooling['mean']:.3f}",
             "equally good, at rates of their own", ("11_ablations",)),
         Row("Figure 10", "positions of models with other settings", "in small",
-            "[picture below](#figure-10-in-small), of four models: cosine similarity of neighbours "
+            f"[picture below](#figure-10-in-small), of {len(TRAINED)} models: cosine similarity of neighbours "
             f"{min(near):.2f} to {max(near):.2f}, of patches half an image apart {min(far):.2f} to {max(far):.2f}",
             "three recipes of ViT-L: the pattern depends on them", ("10_look_inside",)),
         Row("Figure 11", "attention distance by head and layer", "in small",
