@@ -122,7 +122,8 @@ def draw_positions() -> plt.Figure:
         rows, columns = similarity.shape[:2]
         framed = torch.full((rows, rows + 1, columns, columns + 1), torch.nan)  # a white line after each tile
         framed[:, :rows, :, :columns] = similarity.permute(0, 2, 1, 3)
-        picture = axis.imshow(framed.reshape(rows * (rows + 1), columns * (columns + 1)), vmin=-1, vmax=1)
+        picture = axis.imshow(framed.reshape(rows * (rows + 1), columns * (columns + 1)), vmin=-1, vmax=1,
+                              interpolation="nearest")
         axis.set_title(f"{name}\n{TRAINED[name]}", fontsize=9)
         axis.axis("off")
     figure.colorbar(picture, ax=axes, label="cosine similarity", shrink=0.7)

@@ -11,6 +11,7 @@ from PIL import Image
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
 
+from benchmarks import drawings  # noqa: E402
 from going_modular import drawn, plots, utils  # noqa: E402
 from going_modular.lessons import animations, diagrams  # noqa: E402
 from going_modular.paper import inspection  # noqa: E402
@@ -23,6 +24,22 @@ def digits_and_things() -> Image.Image:
     paper = Image.new("RGB", (things.width, digits.height + 12 + things.height), "white")
     paper.paste(digits, (0, 0))
     paper.paste(things, (0, digits.height + 12))
+    return paper
+
+
+def dishes_things_and_fractals() -> Image.Image:
+    """A row each of the kinds of pictures that the model drawings was trained on, as it saw them, and a second one of
+    fractals: two rows show two pictures of each class."""
+    rows = []
+    for name, of_class in (("drawn10", 1), ("drawn_things", 1), ("fractals", 2)):
+        images = [image for _, _, image in drawings.pictures(name, "train", of_class)]
+        last = len(images) // of_class - 1
+        rows += [[images[number * last // 9 * of_class + index] for number in range(10)] for index in range(of_class)]
+    size, gap = drawings.SIZE, 3
+    paper = Image.new("RGB", (10 * (size + gap) - gap, len(rows) * (size + gap) - gap), "white")
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            paper.paste(image, (x * (size + gap), y * (size + gap)))
     return paper
 
 
@@ -58,6 +75,7 @@ def save_gif(frames: list[Image.Image], file: Path) -> None:
 PICTURES = {
     "drawn_food.png": lambda: drawn.sheet("drawn10", rows=6, size=72),
     "drawn_digits_and_things.png": digits_and_things,
+    "drawings.png": dishes_things_and_fractals,
 }
 FIGURES = {"architecture.png": diagrams.architecture, "rollout.png": rollout}
 ANIMATIONS = {"image_to_tokens.gif": tokens, "forward_pass.gif": animations.forward_animation}
