@@ -10,7 +10,7 @@ length; a length counts images, as many as this machine trains on in so many min
 nothing else, and kept in --run, as are the runs themselves: the command can be stopped and given again). Then the same
 command trains on each triple, from scratch, with --weights of each run, and with the weights `drawings` of the package,
 on as many images. The learning rate after pre-training is the one that is best on a sixth triple after the shortest
-pre-training. With --add, the log's figures and learning rate stay, and what it lacks is added to them.
+pre-training. With --add, the log's figures, rate and learning rate stay, and what it lacks is added to them.
 """
 import argparse
 import json
@@ -103,7 +103,8 @@ def main() -> None:
         lay_out_others(args.data, {name for names in classes.values() for name in names}, folder / "others")
         others = data_setup.load(folder / "others")
         train_images = len(others.train)
-        rate = rate_of(folder / "others", args.run)
+        kept = log("pretraining") if args.add else {}
+        rate = kept.get("rate") or rate_of(folder / "others", args.run)
         print(f"{train_images} images to pre-train on, {rate['images_a_second']:.0f} a second")
 
         def on_triples(name: str, options: list[str]) -> dict:
@@ -116,10 +117,9 @@ def main() -> None:
                     "settings": {name: value for name, value in runs[0]["settings"].items() if name != "data"}}
 
         if args.add:
-            before = log("pretraining")
-            scratch, lr, tried = before["scratch"], before["lr"], before["accuracy_on_the_sixth_triple"]
-            pretrained = {int(minutes): values for minutes, values in before["pretrained"].items()}
-            drawn = before.get("drawings")
+            scratch, lr, tried = kept["scratch"], kept["lr"], kept["accuracy_on_the_sixth_triple"]
+            pretrained = {int(minutes): values for minutes, values in kept["pretrained"].items()}
+            drawn = kept.get("drawings")
         else:
             scratch, pretrained, drawn, lr = on_triples("from scratch", of_all), {}, None, None
         for minutes in args.minutes:

@@ -119,8 +119,10 @@ def pretraining_text() -> str:
     values = log("pretraining")
     count = values["rate"]["threads"]
     threads = "one thread of the CPU takes" if count == 1 else f"{count} threads of the CPU take"
-    stages = {"none": values["scratch"]} | {f"{minutes} minutes, {row['images'] / 1e6:.1f} million images": {
-        **row["triples"], "gain": row["gain"]} for minutes, row in values["pretrained"].items()}
+    stages = {"none": values["scratch"]} | {name: {**row["triples"], "gain": row["gain"]} for name, row in (
+        ("drawings alone: the model `drawings`", values["drawings"]),
+        *((f"photos, {minutes} minutes, {row['images'] / 1e6:.1f} million images", row)
+          for minutes, row in values["pretrained"].items()))}
     lines = ["| pre-training | test accuracy, mean | each triple | gain ± standard error |", "|---|---|---|---|"]
     for name, row in stages.items():
         each = ", ".join(f"{value:.3f}" for value in row["test_accuracy"]["each"])
@@ -133,9 +135,10 @@ def pretraining_text() -> str:
         f"\n\nThe ViT of the main job is trained on {values['train_images']:,} photos of "
         f"{values['classes']} dishes (Food-101 at 64 px), for as many images as {threads} in "
         f"so many minutes ({values['rate']['images_a_second']:.0f} a second), then on 225 photos of three "
-        "other dishes, as the ViT without pre-training is; five such triples, 1,200 test photos "
-        "each. "
-        f"{measured_on(values, 'pretraining', {row['command'] for row in values['pretrained'].values()})}")
+        "other dishes, as the ViT without pre-training is, and the one of the [package](#pre-trained-weights-that-come-"
+        "with-the-package) that has seen no photo; five such triples, 1,200 test photos each. "
+        + measured_on(values, "pretraining", {
+            row["command"] for row in (values["drawings"], *values["pretrained"].values())}))
 
 
 def trained_text() -> str:
@@ -172,10 +175,11 @@ def from_weights_text() -> str:
         f"{held_out:.0%} of them held out, of the {len(own['class_names'])} other dishes of Food-101 at 64 px "
         f"for {own['epochs']} epochs, on one thread of a "
         f"machine that did other work as well; of {own['test_images']:,} test photos of these dishes it names "
-        f"{own['test_accuracy']:.3f} right ([log](results/trained_food98.json)). From scratch the options are "
+        f"{own['test_accuracy']:.3f} right ([log](results/trained_food98.json)). "
+        "`drawings` has seen no photo. From scratch the options are "
         f"`{' '.join(values['ways']['from scratch']['options'])}`, and the matrices of the encoder are trained with "
-        f"Muon; from `food98` they are `{' '.join(values['ways']['from food98']['options'])}`, and all weights are "
-        f"trained with AdamW. {measured_on(values, 'from_weights_photos')}")
+        f"Muon; from `food98` they are `{' '.join(values['ways']['from food98']['options'])}`, from `drawings` the "
+        f"same, and all weights are trained with AdamW. {measured_on(values, 'from_weights_photos')}")
 
 
 def step_time_text() -> str:
@@ -382,12 +386,12 @@ def front_text() -> str:
         f"{', '.join(others)} | "
         "[more](benchmarks/README.md#time-of-a-step) |")
     trained, timed = log("main_job_drawn")["machine"], values["machine"]
-    pretrained = log("from_weights_photos")["ways"]
+    reached = {name: way["test_accuracy"]["mean"] for name, way in log("from_weights_photos")["ways"].items()}
     return "\n".join(lines) + (
         f"\n\nAccuracies are those of training from scratch, on {trained['cores']} cores of {trained['cpu']}; the step "
         f"was timed on {timed['cores']} cores of {timed['cpu']}. On the same photos, shown half as often, training "
-        f"from the weights `food98` reaches **{pretrained['from food98']['test_accuracy']['mean']:.3f}**, and training "
-        f"from scratch {pretrained['from scratch']['test_accuracy']['mean']:.3f}: "
+        f"from the weights `food98` reaches **{reached['from food98']:.3f}**, from the weights `drawings`, which have "
+        f"seen no photo, {reached['from drawings']:.3f}, and training from scratch {reached['from scratch']:.3f}: "
         "[more](benchmarks/README.md#pre-trained-weights-that-come-with-the-package).")
 
 

@@ -201,9 +201,12 @@ def test_the_accuracies_that_notebook_11_quotes_are_those_of_the_log():
     cells = json.loads((ROOT / "notebooks" / "11_ablations.ipynb").read_text())["cells"]
     text = next("".join(cell["source"]) for cell in cells if cell["id"] == "few-read")
     told = json.loads((MEASURED / "few_photos.json").read_text())["told_on"]["variants"]
-    gain = told["AdamW"]["gain"]
-    assert all(f" {told[name]['test_accuracy']['mean']:.3f}" in text for name in ("recipe", "AdamW", "taught"))
+    gain, of_drawings = told["AdamW"]["gain"], told["many drawings"]["gain"]
+    assert all(f" {told[name]['test_accuracy']['mean']:.3f}" in text
+               for name in ("recipe", "AdamW", "taught", "many drawings"))
     assert f"{-100 * gain['mean']:.1f} points with a standard error of {100 * gain['standard_error']:.1f}" in text
+    assert (f"{100 * of_drawings['mean']:.1f} points with a standard error of "
+            f"{100 * of_drawings['standard_error']:.1f}") in text
     assert f"{log('pretraining')['pretrained']['150']['triples']['test_accuracy']['mean']:.3f} (notebook 12)" in text
 
 
@@ -211,10 +214,13 @@ def test_the_accuracies_that_notebook_12_quotes_are_those_of_the_log():
     cells = json.loads((ROOT / "notebooks" / "12_pretrain_and_finetune.ipynb").read_text())["cells"]
     values = log("pretraining")
     longest, text = values["pretrained"]["150"], next("".join(c["source"]) for c in cells if c["id"] == "cell-31")
-    stages = [values["scratch"], *(row["triples"] for row in values["pretrained"].values())]
+    stages = [values["scratch"], *(row["triples"] for row in (values["drawings"], *values["pretrained"].values()))]
     assert all(f"{100 * stage['test_accuracy']['mean']:.1f} %" in text for stage in stages)
     error = f"{100 * statistics.stdev(longest['gain']['each']) / 5**0.5:.1f}"
     assert f"{100 * longest['gain']['mean']:.1f} points, with a standard error of {error}" in text
+    for name, way in log("from_weights_photos")["ways"].items():
+        row = "| {mean:.3f} | {std:.3f} |".format(**way["test_accuracy"])
+        assert f"{name} {row}" in text.replace("`", ""), name
     text = next("".join(cell["source"]) for cell in cells if cell["id"] == "table-9")
     for row in log("table9")["rows"].values():
         assert " | ".join(f"{way['mean']:.3f} ± {way['std']:.3f}" for way in row["test_accuracy"].values()) in text
