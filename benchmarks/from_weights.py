@@ -4,12 +4,11 @@ python -m benchmarks.from_weights --data photos [--weights drawings food98] [--s
     ->  benchmarks/results/from_weights_photos.json
 
 All ways train on as many images, each seed in a process of its own. The learning rate after pre-training is the one
-that benchmarks.pretraining chose on other classes.
+that benchmarks.pretraining chose on other classes. With --add, the ways that the log has stay.
 """
 import argparse
-import json
 
-from benchmarks.common import RESULTS, write_log
+from benchmarks.common import command, log, write_log
 from benchmarks.main_job import summary, tell, train_vit
 from benchmarks.pretraining import SMALL_SET
 from going_modular import data_setup
@@ -21,12 +20,15 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", default=["drawings", "food98"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--add", action="store_true", help="keep what the log has")
     args = parser.parse_args()
-    lr = json.loads((RESULTS / "pretraining.json").read_text())["lr"]
+    lr, file = log("pretraining")["lr"], f"from_weights_{args.data}"
+    results = log(file)["ways"] if args.add else {}
     ways = {"from scratch": ["--model", "Mini", "--image-size", "64"],
             **{f"from {name}": ["--weights", name, "--lr", lr] for name in args.weights}}
-    results = {}
     for name, options in ways.items():
+        if name in results:
+            continue
         runs = []
         for seed in args.seeds:
             runs.append(train_vit(args.data, seed, args.device, [*SMALL_SET, *options]))
@@ -34,10 +36,10 @@ def main() -> None:
         results[name] = {
             "test_accuracy": summary([run["test_accuracy"] for run in runs]),
             "test_loss": summary([run["test_loss"] for run in runs]),
-            "train_seconds": summary([run["train_seconds"] for run in runs]), "options": [*SMALL_SET, *options]}
-    write_log(f"from_weights_{args.data}", {
-        "data": args.data, "train_images": len(data_setup.load(args.data).train), "test_images": runs[0]["test_images"],
-        "seeds": args.seeds, "ways": results})
+            "train_seconds": summary([run["train_seconds"] for run in runs]), "options": [*SMALL_SET, *options], "command": command()}
+    data = data_setup.load(args.data)
+    write_log(file, {"data": args.data, "train_images": len(data.train), "test_images": len(data.test),
+                     "seeds": args.seeds, "ways": {name: results[name] for name in ways}})
 
 
 if __name__ == "__main__":

@@ -179,7 +179,8 @@ def from_weights_text() -> str:
         "`drawings` has seen no photo. From scratch the options are "
         f"`{' '.join(values['ways']['from scratch']['options'])}`, and the matrices of the encoder are trained with "
         f"Muon; from `food98` they are `{' '.join(values['ways']['from food98']['options'])}`, from `drawings` the "
-        f"same, and all weights are trained with AdamW. {measured_on(values, 'from_weights_photos')}")
+        "same, and all weights are trained with AdamW. "
+        + measured_on(values, "from_weights_photos", {way["command"] for way in values["ways"].values()}))
 
 
 def step_time_text() -> str:
