@@ -36,7 +36,8 @@ def main() -> None:
         results[name] = {
             "test_accuracy": summary([run["test_accuracy"] for run in runs]),
             "test_loss": summary([run["test_loss"] for run in runs]),
-            "train_seconds": summary([run["train_seconds"] for run in runs]), "options": [*SMALL_SET, *options], "command": command()}
+            "train_seconds": summary([run["train_seconds"] for run in runs]),
+            "options": [*SMALL_SET, *options], "command": command()}
     data = data_setup.load(args.data)
     write_log(file, {"data": args.data, "train_images": len(data.train), "test_images": len(data.test),
                      "seeds": args.seeds, "ways": {name: results[name] for name in ways}})
