@@ -6,8 +6,8 @@ python -m benchmarks.few_photos --run runs/few_photos --write   ->  going_modula
 FOLDER holds train/CLASS/ and test/CLASS/ of many classes, such as Food-101 without the three dishes. A triple is three
 of them (benchmarks.recipe_search), 75 photos of each to train and up to 400 others to score. The recipe was chosen on
 triples 0 to 3, and its accuracy is told on 4 to 8, which chose nothing. All variants show each photo that is not held
-out as often, except where they say so. Runs are kept in --run, one file each: the command can be stopped and given
-again, and several may run at once.
+out as often. Runs are kept in --run, one file each: the command can be stopped and given again, and several may run at
+once.
 --cost, with nothing beside it, measures how long a variant takes beside the recipe; --write writes the log.
 """
 import argparse
@@ -229,10 +229,7 @@ VARIANTS = {
     "relative": Variant("relative positions as an extra loss (Liu et al., 2021)", model=with_relative_positions,
                         trainer=lambda trainer: setattr(trainer, "trained", RelativePositions(trainer.model))),
     "masked": Variant("masked patch prediction on the same photos first", trainer=masked_first),
-    "wider": Variant("a third wider", "--hidden-size 128 --heads 4 --mlp-size 512"),
-    "deeper": Variant("twice as many blocks", "--layers 8"),
     "patches of 16": Variant("patches of 16 pixels in place of 8", "--patch-size 16"),
-    "patches of 4": Variant("patches of 4 pixels in place of 8, a third of the views", "--patch-size 4 --epochs 1"),
     "patches of 16 first": Variant("patches of 16 pixels for two thirds of the views, then of 8", "--epochs 1",
                                    trainer=coarse_first(patch_size=16)),
     "32 pixels first": Variant("images of 32 pixels for two thirds of the views, then of 64", "--epochs 1",
