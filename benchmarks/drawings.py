@@ -18,6 +18,7 @@ from going_modular import drawn
 OF_EACH = {"drawn10": 2000, "drawn_things": 200, "fractals": 200}  # pictures of a class to train; a tenth more to test
 FRACTALS = 100  # classes
 SIZE = 64
+POINTS = 2000  # that draw a fractal
 
 
 def rotation(angle: float) -> np.ndarray:
@@ -38,13 +39,13 @@ def system(rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([np.stack(matrices), rng.uniform(-1, 1, (count, 2, 1))], axis=2)
 
 
-def draw_fractal(maps: np.ndarray, rng: np.random.Generator, size: int = SIZE, points: int = 2000) -> Image.Image:
-    """A picture of the fractal of these maps: RGB, size x size px."""
+def draw_fractal(maps: np.ndarray, rng: np.random.Generator) -> Image.Image:
+    """A picture of the fractal of these maps: RGB, SIZE x SIZE px."""
     maps = maps * rng.uniform(0.9, 1.1, maps.shape)
     chances = np.abs(np.linalg.det(maps[:, :, :2])) + 0.02
-    at, seen = np.zeros((points, 2)), []
+    at, seen = np.zeros((POINTS, 2)), []
     for step in range(40):
-        taken = maps[rng.choice(len(maps), points, p=chances / chances.sum())]
+        taken = maps[rng.choice(len(maps), POINTS, p=chances / chances.sum())]
         at = np.clip((taken[:, :, :2] @ at[:, :, None])[:, :, 0] + taken[:, :, 2], -1e3, 1e3)
         if step >= 15:
             seen.append(at)
@@ -52,18 +53,18 @@ def draw_fractal(maps: np.ndarray, rng: np.random.Generator, size: int = SIZE, p
     low, high = np.percentile(places, (1, 99), axis=0)
     centre = (low + high) / 2 + rng.uniform(-0.1, 0.1, 2) * (high - low)
     width = (high - low).max() * rng.uniform(0.8, 1.3)
-    edges = [np.linspace(middle - width / 2 - 1e-6, middle + width / 2 + 1e-6, size + 1) for middle in centre]
+    edges = [np.linspace(middle - width / 2 - 1e-6, middle + width / 2 + 1e-6, SIZE + 1) for middle in centre]
     density = np.log1p(np.histogram2d(*places.T, bins=edges)[0])
     density = (density / max(density.max(), 1e-6))[:, :, None]
 
     # A background of four colours, one in each corner, and a fractal from one colour to another.
     corners, (dim, bright) = rng.uniform(0, 255, (2, 2, 3)), rng.uniform(0, 255, (2, 3))
-    along = np.linspace(0, 1, size)
-    rows = corners[0] * (1 - along)[:, None, None] + corners[1] * along[:, None, None]  # [size, 2, 3]
+    along = np.linspace(0, 1, SIZE)
+    rows = corners[0] * (1 - along)[:, None, None] + corners[1] * along[:, None, None]  # [SIZE, 2, 3]
     ground = rows[:, :1] * (1 - along)[None, :, None] + rows[:, 1:] * along[None, :, None]
     ink = dim * (1 - density) + bright * density
     cover = np.minimum(1, density * 3)
-    return Image.fromarray((ground * (1 - cover) + ink * cover + rng.normal(0, 4, (size, size, 3))).clip(0, 255)
+    return Image.fromarray((ground * (1 - cover) + ink * cover + rng.normal(0, 4, (SIZE, SIZE, 3))).clip(0, 255)
                            .astype(np.uint8))
 
 

@@ -4,7 +4,7 @@ python -m benchmarks.from_weights --data photos [--weights drawings food98] [--s
     ->  benchmarks/results/from_weights_photos.json
 
 All ways train on as many images, each seed in a process of its own. The learning rate after pre-training is the one
-that benchmarks.pretraining chose on other classes. With --add, the ways that the log has stay.
+that benchmarks.pretraining chose on other classes. With --add, the ways that the log has stay, and so do its seeds.
 """
 import argparse
 
@@ -18,19 +18,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="photos")
     parser.add_argument("--weights", nargs="+", default=["drawings", "food98"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2 3 4")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--add", action="store_true", help="keep what the log has")
     args = parser.parse_args()
     lr, file = log("pretraining")["lr"], f"from_weights_{args.data}"
-    results = log(file)["ways"] if args.add else {}
+    kept = log(file) if args.add else {"ways": {}, "seeds": args.seeds or [0, 1, 2, 3, 4]}
+    if args.add and args.seeds not in (None, kept["seeds"]):
+        parser.error(f"--add takes the seeds of the log, {kept['seeds']}")
+    results = kept["ways"]
     ways = {"from scratch": ["--model", "Mini", "--image-size", "64"],
             **{f"from {name}": ["--weights", name, "--lr", lr] for name in args.weights}}
     for name, options in ways.items():
         if name in results:
             continue
         runs = []
-        for seed in args.seeds:
+        for seed in kept["seeds"]:
             runs.append(train_vit(args.data, seed, args.device, [*SMALL_SET, *options]))
             tell(name, seed, runs[-1])
         results[name] = {
@@ -40,7 +43,7 @@ def main() -> None:
             "options": [*SMALL_SET, *options], "command": command()}
     data = data_setup.load(args.data)
     write_log(file, {"data": args.data, "train_images": len(data.train), "test_images": len(data.test),
-                     "seeds": args.seeds, "ways": {name: results[name] for name in ways}})
+                     "seeds": kept["seeds"], "ways": {name: results[name] for name in {**ways, **results}}})
 
 
 if __name__ == "__main__":

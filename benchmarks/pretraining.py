@@ -95,6 +95,8 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="keep what the log has")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
+    if not (args.minutes or args.add):
+        parser.error("--minutes is empty: only --add has a learning rate without them")
     of_all = ["--model", "Mini", "--image-size", "64"]
 
     with tempfile.TemporaryDirectory() as folder:
@@ -123,6 +125,8 @@ def main() -> None:
         else:
             scratch, pretrained, drawn, lr = on_triples("from scratch", of_all), {}, None, None
         for minutes in args.minutes:
+            if minutes in pretrained:
+                continue
             run = args.run / f"{minutes}_minutes"
             epochs = max(1, round(minutes * 60 * rate["images_a_second"] / train_images / 0.98))
             results = pretrain(folder / "others", run, epochs)

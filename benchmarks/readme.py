@@ -51,8 +51,10 @@ def main_job_text(name: str) -> str:
 
 
 def measured_on(values: dict, name: str, made_by: set[str] | None = None) -> str:
-    machine, commands = values["machine"], " and ".join(f"`{made}`" for made in sorted(made_by or {values["command"]}))
-    return (f"{machine['cores']} cores of {machine['cpu']}, PyTorch {machine['torch'].split('+')[0]}, "
+    """made_by: the commands that made the log, where it was more than the last one."""
+    machine, made_by = values["machine"], made_by or {values["command"]}
+    commands, last = " and ".join(f"`{made}`" for made in sorted(made_by)), "last on " if len(made_by) > 1 else ""
+    return (f"{machine['cores']} cores of {machine['cpu']}, PyTorch {machine['torch'].split('+')[0]}, {last}"
             f"{values['date']}: {commands}, [log](results/{name}.json).")
 
 
@@ -176,7 +178,7 @@ def from_weights_text() -> str:
         f"for {own['epochs']} epochs, on one thread of a "
         f"machine that did other work as well; of {own['test_images']:,} test photos of these dishes it names "
         f"{own['test_accuracy']:.3f} right ([log](results/trained_food98.json)). "
-        "`drawings` has seen no photo. From scratch the options are "
+        "`drawings` has seen no photo, but drawings of these three dishes among others. From scratch the options are "
         f"`{' '.join(values['ways']['from scratch']['options'])}`, and the matrices of the encoder are trained with "
         f"Muon; from `food98` they are `{' '.join(values['ways']['from food98']['options'])}`, from `drawings` the "
         "same, and all weights are trained with AdamW. "
@@ -392,7 +394,7 @@ def front_text() -> str:
         f"\n\nAccuracies are those of training from scratch, on {trained['cores']} cores of {trained['cpu']}; the step "
         f"was timed on {timed['cores']} cores of {timed['cpu']}. On the same photos, shown half as often, training "
         f"from the weights `food98` reaches **{reached['from food98']:.3f}**, from the weights `drawings`, which have "
-        f"seen no photo, {reached['from drawings']:.3f}, and training from scratch {reached['from scratch']:.3f}: "
+        f"seen drawings alone, {reached['from drawings']:.3f}, and training from scratch {reached['from scratch']:.3f}: "
         "[more](benchmarks/README.md#pre-trained-weights-that-come-with-the-package).")
 
 

@@ -286,7 +286,7 @@ def figures() -> list[Row]:
             f"each at its best of four rates: {pooling['token']:.3f} and {pooling['mean']:.3f}",
             "equally good, at rates of their own", ("11_ablations",)),
         Row("Figure 10", "positions of models with other settings", "in small",
-            f"[picture below](#figure-10-in-small), of {len(TRAINED)} models: cosine similarity of neighbours "
+            "[picture below](#figure-10-in-small), of five models: cosine similarity of neighbours "
             f"{min(near):.2f} to {max(near):.2f}, of patches half an image apart {min(far):.2f} to {max(far):.2f}",
             "three recipes of ViT-L: the pattern depends on them", ("10_look_inside",)),
         Row("Figure 11", "attention distance by head and layer", "in small",

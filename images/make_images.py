@@ -28,8 +28,8 @@ def digits_and_things() -> Image.Image:
 
 
 def dishes_things_and_fractals() -> Image.Image:
-    """A row each of the kinds of pictures that the model drawings was trained on, as it saw them, and a second one of
-    fractals: two rows show two pictures of each class."""
+    """A row each of the kinds of pictures that the model drawings was trained on, before augmentation, and a second one
+    of fractals: two rows show two pictures of each class."""
     rows = []
     for name, of_class in (("drawn10", 1), ("drawn_things", 1), ("fractals", 2)):
         images = [image for _, _, image in drawings.pictures(name, "train", of_class)]

@@ -488,6 +488,7 @@ def gains(rows: Mapping[str, Sequence[float]], label: str) -> Figure:
                       color=BLUE, capsize=4, markersize=6)
     axis.set_yticks(range(len(names)), names)
     axis.set(xlabel=label)
+    axis.locator_params(axis="x", nbins=5)
     axis.grid(axis="x", alpha=0.3)
     axis.spines[["top", "right", "left"]].set_visible(False)
     return figure
