@@ -394,7 +394,8 @@ def front_text() -> str:
         f"\n\nAccuracies are those of training from scratch, on {trained['cores']} cores of {trained['cpu']}; the step "
         f"was timed on {timed['cores']} cores of {timed['cpu']}. On the same photos, shown half as often, training "
         f"from the weights `food98` reaches **{reached['from food98']:.3f}**, from the weights `drawings`, which have "
-        f"seen drawings alone, {reached['from drawings']:.3f}, and training from scratch {reached['from scratch']:.3f}: "
+        f"seen drawings alone, {reached['from drawings']:.3f}, and training from scratch "
+        f"{reached['from scratch']:.3f}: "
         "[more](benchmarks/README.md#pre-trained-weights-that-come-with-the-package).")
 
 
