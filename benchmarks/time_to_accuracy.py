@@ -47,7 +47,7 @@ def by_cifar100(epochs: int, seed: int, device: torch.device) -> tuple[dict, Ima
     parts = cifar100.parts_of(images, size["classes"])
     images = replace(images, class_names=images.class_names[: size["classes"]], test=parts["test"],
                      train=cifar100.first_classes(images.train, size["classes"]))
-    results = cifar100.train(size, parts, images.class_names, epochs, seed, device) | {"settings": size["recipe"]}
+    results = cifar100.train(size, parts, images.class_names, epochs, seed, device)
     torch.manual_seed(seed)
     return results, images, ViT(image_size=32, num_classes=size["classes"], **size["model"])
 
@@ -97,8 +97,7 @@ def main() -> None:
         print(f"{name}: our recipe {ours}", flush=True)
         plain = summary(plain_loop(model, data, ours["seconds"], device), goals)
         print(f"{name}: the plain loop {plain}", flush=True)
-        rows[name] = log_of({"test_images": len(data.test), "seed": args.seed,
-                             "muon": results["settings"]["muon"], "ours": ours, "plain": plain})
+        rows[name] = log_of({"test_images": len(data.test), "seed": args.seed, "ours": ours, "plain": plain})
         write_log("time_to_accuracy", {"rows": rows})
 
 

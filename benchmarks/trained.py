@@ -22,6 +22,7 @@ import torch
 
 from benchmarks import cifar100, drawings
 from benchmarks.common import write_log
+from benchmarks.pretraining import PRETRAINING
 from going_modular import data_setup, drawn, train, utils
 from going_modular.experiments.data_scale import DISHES
 from going_modular.predictions import predict_all
@@ -33,12 +34,8 @@ MODELS = {
         "--model Mini --hidden-size 64 --heads 4 --mlp-size 256 --patch-size 8 --image-size 48 --epochs 20 "
         "--hold-out 0.02 --muon 0"),
     "drawn_food": ("drawn pizza, steak and sushi", "--model Mini --image-size 64 --muon 0"),
-    "drawings": (
-        "drawings of 110 kinds and fractals of 100, 64 px",
-        "--model Mini --image-size 64 --min-scale 0.35 --muon 0.02 --hold-out 0.02 --batch-size 128 --epochs 15"),
-    "food98": (
-        "98 classes of Food-101, 64 px",
-        "--model Mini --image-size 64 --min-scale 0.35 --muon 0.02 --hold-out 0.02 --batch-size 128 --epochs 22"),
+    "drawings": ("drawings of 110 kinds and fractals of 100, 64 px", " ".join([*PRETRAINING, "--epochs 15"])),
+    "food98": ("98 classes of Food-101, 64 px", " ".join([*PRETRAINING, "--epochs 22"])),
 }
 CIFAR100_PASSES = 20
 
